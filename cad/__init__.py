@@ -1,0 +1,1 @@
+"""The edge: the daemon and the `cad` command."""

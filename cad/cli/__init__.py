@@ -1,0 +1,1 @@
+"""The `cad` command: one module for each role; see `cad --help`."""

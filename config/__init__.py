@@ -1,0 +1,1 @@
+"""Settings: schema, defaults, loading, checking; and every configuration file that ships."""

@@ -1,0 +1,1 @@
+"""What the headend says to cards: keys, EMM and ECM, the plan, the carousel. Pure."""

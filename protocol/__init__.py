@@ -1,0 +1,1 @@
+"""How bytes are spelled: SimulCrypt, MPEG sections and packets, the portal's messages. Pure."""
