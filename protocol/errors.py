@@ -1,17 +1,34 @@
-"""Errors of the package `protocol`: one root, and what went wrong as attributes."""
+"""Errors of the package: everything that bytes or text from outside can do wrong."""
 
 
 class ProtocolError(Exception):
-    """Root of everything that `protocol` raises on its own account."""
+    """Root of all errors raised by `protocol`."""
 
 
 class DecodeError(ProtocolError):
-    """Bytes from outside that are not what they should be. The text says what was wrong, and never holds the bytes."""
+    """Bytes or text that are not what they should be.
+
+    `what` says in plain words what is wrong; `offset` is the byte where it was seen, counted from the start of the
+    decoded object, or None where no single byte is to blame.
+    """
+
+    def __init__(self, what: str, offset: int | None = None) -> None:
+        super().__init__(what if offset is None else f"{what} (at byte {offset})")
+        self.what = what
+        self.offset = offset
 
 
 class EncodeError(ProtocolError):
-    """A value that cannot be spelled in this format, and why."""
+    """A value that cannot be spelled in the wire format: too long, out of range."""
 
 
 class CardNumberError(ProtocolError):
-    """A printed card number that is mistyped, or a card address out of range."""
+    """Text that is not a card number: wrong length, wrong character or wrong check digit."""
+
+
+class LocalProtocolError(ProtocolError):
+    """Our own side asked a session for something that its state does not allow: a mistake of the caller."""
+
+
+class RemoteProtocolError(ProtocolError):
+    """The peer broke the protocol; the connection is of no further use."""
