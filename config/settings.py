@@ -1,0 +1,319 @@
+"""The settings as the daemon sees them: names, units, defaults, limits of every single value.
+
+What spans several tables (references, overlaps) is checked by `config.crosscheck`; `config.load` does both.
+"""
+
+from pathlib import Path
+from typing import Annotated, Final, Literal, Self
+from zoneinfo import ZoneInfo
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from protocol import card_number
+from protocol.errors import CardNumberError
+
+SOCKET_PATH_MAX: Final = 107  # sun_path of unix(7), without its closing zero byte
+PRODUCTS_PER_SERVICE_MAX: Final = 11  # wrapped session keys that an ECM of 256 bytes can hold
+
+
+def _absolute(path: Path) -> Path:
+    if not path.is_absolute():
+        raise ValueError("write an absolute path")
+    return path
+
+
+def _socket(path: Path) -> Path:
+    if len(str(path).encode()) > SOCKET_PATH_MAX:
+        raise ValueError(f"the path of a Unix socket has at most {SOCKET_PATH_MAX} bytes; choose a shorter one")
+    return path
+
+
+def _card_address(value: object) -> int:
+    if not isinstance(value, str):
+        raise ValueError("write the card number between quotes, with its check digit")
+    try:
+        return card_number.parse(value)
+    except CardNumberError as error:
+        raise ValueError(str(error)) from None
+
+
+def _aid(value: object) -> bytes:
+    if not isinstance(value, str):
+        raise ValueError("write the AID as hexadecimal digits between quotes")
+    try:
+        aid = bytes.fromhex(value)
+    except ValueError:
+        raise ValueError("this is not hexadecimal; an AID looks like F0434144454D4D01") from None
+    if not 5 <= len(aid) <= 16:  # ISO/IEC 7816-4, 8.2.1.2
+        raise ValueError(f"an AID has 5 to 16 bytes, here are {len(aid)}")
+    return aid
+
+
+def _time_zone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (OSError, ValueError, KeyError):
+        raise ValueError("unknown time zone; write one such as Europe/Helsinki (Debian package tzdata)") from None
+    return name
+
+
+def _listen(value: str) -> str:
+    if value and listen_address(value) is None:
+        raise ValueError('write host:port, such as 127.0.0.1:9464, or "" for none')
+    return value
+
+
+def listen_address(value: str) -> tuple[str, int] | None:
+    """Split `host:port` (`[v6]:port`); None when it is not of that form."""
+    host, separator, port = value.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not (host and separator and port.isascii() and port.isdigit() and len(port) <= 5 and 0 <= int(port) <= 0xFFFF):
+        return None
+    return host, int(port)
+
+
+AbsolutePath = Annotated[Path, Field(strict=False), AfterValidator(_absolute)]
+SocketPath = Annotated[AbsolutePath, AfterValidator(_socket)]
+Slug = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")]
+Text = Annotated[str, Field(min_length=1, max_length=200)]
+Host = Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[^\s/]+$")]
+Port = Annotated[int, Field(ge=1, le=0xFFFF)]
+U16 = Annotated[int, Field(ge=0, le=0xFFFF)]
+U32 = Annotated[int, Field(ge=0, le=0xFFFF_FFFF)]
+CardAddress = Annotated[int, BeforeValidator(_card_address)]
+Aid = Annotated[bytes, BeforeValidator(_aid)]
+TimeZoneName = Annotated[str, AfterValidator(_time_zone)]
+ListenAddress = Annotated[str, AfterValidator(_listen)]
+FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
+
+
+class Table(BaseModel):
+    """One table of the file: frozen, typed strictly, unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, hide_input_in_errors=True, allow_inf_nan=False)
+
+
+class NodeSettings(Table):
+    """[node] This machine."""
+
+    name: Slug = "headend-1"
+    state_dir: AbsolutePath = Path("/var/lib/cad")
+    socket: SocketPath = Path("/run/cad/cad.sock")
+    http_listen: ListenAddress = "127.0.0.1:9464"
+
+
+class LogSettings(Table):
+    """[log]"""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["json", "console"] = "json"
+
+
+class MqttTlsSettings(Table):
+    """[mqtt.tls] Present = the connection is encrypted and the broker's name is checked."""
+
+    ca_file: AbsolutePath
+    cert_file: AbsolutePath | None = None
+    key_file: AbsolutePath | None = None
+
+    @model_validator(mode="after")
+    def _pair(self) -> Self:
+        if (self.cert_file is None) != (self.key_file is None):
+            raise ValueError("cert_file and key_file go together: write both or neither")
+        return self
+
+
+class MqttSettings(Table):
+    """[mqtt] The broker. `client_id` and `port` are filled in when the file does not name them."""
+
+    tls: MqttTlsSettings | None = None
+    host: Host
+    port: Port = Field(default_factory=lambda data: 8883 if data.get("tls") else 1883)
+    client_id: Annotated[str, Field(min_length=1, max_length=128)] = "cad-headend-1"
+    username: Text | None = None
+    password_file: AbsolutePath | None = None
+    keepalive_s: Annotated[int, Field(ge=5, le=3600)] = 30
+    session_expiry_s: Annotated[int, Field(ge=3600, le=0xFFFF_FFFF)] = 604_800
+    linger_ms: Annotated[int, Field(ge=0, le=1000)] = 5
+    batch_max: Annotated[int, Field(ge=1, le=10_000)] = 500
+
+    @model_validator(mode="after")
+    def _password_needs_user(self) -> Self:
+        if self.password_file is not None and self.username is None:
+            raise ValueError("password_file has no effect without username")
+        return self
+
+
+class KeysSettings(Table):
+    """[keys] The file that holds the master key, sealed, and where its passphrase comes from."""
+
+    file: AbsolutePath = Path("/var/lib/cad/master.key")
+    passphrase_file: AbsolutePath | None = None
+    credential: FileName | None = None
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.passphrase_file is None) == (self.credential is None):
+            raise ValueError(
+                "say where the passphrase comes from: either passphrase_file, or credential"
+                " (the name in LoadCredentialEncrypted= of the unit)"
+            )
+        return self
+
+
+class CaSettings(Table):
+    """[ca] What receivers and cards know this system by. `ca_system_id` has no default on purpose (D7)."""
+
+    ca_system_id: Annotated[int, Field(ge=1, le=0xFFFF)]
+    card_aid: Aid = bytes.fromhex("F0434144454D4D01")
+
+
+class CalendarSettings(Table):
+    """[calendar] Renewal periods of rights, and epochs of product keys."""
+
+    period_days: Annotated[int, Field(ge=1, le=31)] = 5
+    epoch_periods: Annotated[int, Field(ge=2, le=120)] = 6
+    overlap_periods: Annotated[int, Field(ge=1, le=119)] = 1
+
+    @model_validator(mode="after")
+    def _overlap_is_shorter(self) -> Self:
+        if self.overlap_periods >= self.epoch_periods:
+            raise ValueError("overlap_periods must be less than epoch_periods")
+        return self
+
+
+class CarouselSettings(Table):
+    """[carousel] How often an EMM is sent. `new_share` is the most of the rate that never-sent changes may take."""
+
+    first_transmission_s: Annotated[float, Field(gt=0, le=3600)] = 10
+    first_hour_repeat_s: Annotated[float, Field(gt=0, le=3600)] = 60
+    cycle_s: Annotated[float, Field(gt=0, le=604_800)] = 1800
+    min_repeat_s: Annotated[float, Field(ge=0, le=3600)] = 1.0
+    new_share: Annotated[float, Field(ge=0.05, le=0.95)] = 0.8
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if not self.min_repeat_s <= self.first_hour_repeat_s <= self.cycle_s:
+            raise ValueError("min_repeat_s <= first_hour_repeat_s <= cycle_s must hold")
+        return self
+
+
+class MultiplexSettings(Table):
+    """[[networks.multiplexes]] One EMM stream of one multiplexer (ETSI TS 103 197 clause 6)."""
+
+    id: Slug
+    host: Host
+    port: Port
+    client_id: U32
+    data_channel_id: U16 = 1
+    data_stream_id: U16 = 1
+    data_id: U16 = 1
+    protocol_version: Annotated[int, Field(ge=1, le=5)] = 2
+    mode: Literal["section", "packet"] = "section"
+    transport: Literal["tcp", "udp"] = "tcp"
+    udp_port: Port | None = None
+    bandwidth_kbps: Annotated[int, Field(ge=1, le=0xFFFF)] = 100
+    datagrams_per_message: Annotated[int, Field(ge=1, le=200)] = 7
+    message_bytes_max: Annotated[int, Field(ge=512, le=65_540)] = 4096
+    burst_ms: Annotated[int, Field(ge=1, le=500)] = 20
+    packing: Literal["packed", "per-section"] = "packed"
+    test_interval_s: Annotated[float, Field(ge=1, le=3600)] = 30
+    answer_timeout_s: Annotated[float, Field(ge=0.1, le=300)] = 5
+    emm_pid: Annotated[int, Field(ge=0x0010, le=0x1FFE)] | None = None
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if (self.transport == "udp") != (self.udp_port is not None):
+            raise ValueError('udp_port goes with transport = "udp": write both or neither')
+        if self.emm_pid is not None and self.mode != "packet":
+            raise ValueError('emm_pid goes with mode = "packet"; in section mode the multiplexer chooses the PID')
+        return self
+
+
+class ServiceSettings(Table):
+    """[[networks.services]] A channel as DVB knows it."""
+
+    id: Slug
+    name: Text
+    original_network_id: U16
+    transport_stream_id: U16
+    service_id: Annotated[int, Field(ge=1, le=0xFFFF)]
+
+
+class ProductSettings(Table):
+    """[[networks.products]] What one key opens. `product_id` goes on the air: never give it to another product."""
+
+    id: Slug
+    product_id: Annotated[int, Field(ge=1, le=0xFFFF)]
+    services: Annotated[tuple[Slug, ...], Field(strict=False, min_length=1)]
+
+
+class NetworkSettings(Table):
+    """[[networks]] One cable or IPTV distribution."""
+
+    id: Slug
+    multiplexes: Annotated[tuple[MultiplexSettings, ...], Field(strict=False)] = ()
+    services: Annotated[tuple[ServiceSettings, ...], Field(strict=False)] = ()
+    products: Annotated[tuple[ProductSettings, ...], Field(strict=False)] = ()
+
+
+class CardRange(Table):
+    """Cards that belong to an operator: addresses, both ends included; in the file printed card numbers."""
+
+    first: CardAddress
+    last: CardAddress
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.first > self.last:
+            raise ValueError("first must not be greater than last")
+        return self
+
+
+class OperatorSettings(Table):
+    """[[operators]] A tenant: the products it may sell and the cards that are its own."""
+
+    id: Slug
+    network: Slug
+    products: Annotated[tuple[Slug, ...], Field(strict=False)] = ()
+    card_ranges: Annotated[tuple[CardRange, ...], Field(strict=False)] = ()
+    time_zone: TimeZoneName = "Europe/Helsinki"
+
+
+class Settings(Table):
+    """The whole file."""
+
+    node: NodeSettings = NodeSettings()
+    log: LogSettings = LogSettings()
+    mqtt: MqttSettings
+    keys: KeysSettings
+    ca: CaSettings
+    calendar: CalendarSettings = CalendarSettings()
+    carousel: CarouselSettings = CarouselSettings()
+    networks: Annotated[tuple[NetworkSettings, ...], Field(strict=False, min_length=1)]
+    operators: Annotated[tuple[OperatorSettings, ...], Field(strict=False)] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_in(cls, raw: object) -> object:
+        """Give the two defaults that lie in another table: the MQTT client id and the SimulCrypt client ids."""
+        if not isinstance(raw, dict):
+            return raw
+        raw = dict(raw)
+        if isinstance(mqtt := raw.get("mqtt"), dict):
+            node = raw.get("node")
+            name = node.get("name", "headend-1") if isinstance(node, dict) else "headend-1"
+            raw["mqtt"] = {"client_id": f"cad-{name}"} | mqtt
+        ca = raw.get("ca")
+        system = ca.get("ca_system_id") if isinstance(ca, dict) else None
+        client_id = system << 16 if isinstance(system, int) and 0 < system <= 0xFFFF else 0
+        if isinstance(networks := raw.get("networks"), list | tuple):
+            raw["networks"] = [_with_client_ids(network, client_id) for network in networks]
+        return raw
+
+
+def _with_client_ids(network: object, client_id: int) -> object:
+    if not (isinstance(network, dict) and isinstance(multiplexes := network.get("multiplexes"), list | tuple)):
+        return network
+    filled = [{"client_id": client_id} | one if isinstance(one, dict) else one for one in multiplexes]
+    return network | {"multiplexes": filled}
