@@ -70,7 +70,17 @@ def from_mapping(
 
 
 def _problems(error: ValidationError) -> list[Problem]:
-    return [Problem(_spell(details["loc"]), _explain(details)) for details in error.errors(include_url=False)]
+    found = [details for details in error.errors(include_url=False) if not _follows_from_another(details, error)]
+    return [Problem(_spell(details["loc"]), _explain(details)) for details in found]
+
+
+def _follows_from_another(details: ErrorDetails, error: ValidationError) -> bool:
+    """Whether this only says again that something inside, or beside, is wrong."""
+    if details["type"] == "default_factory_not_called":
+        return True
+    location = details["loc"]
+    inner = (other["loc"] for other in error.errors(include_url=False))
+    return details["type"] == "too_short" and any(one[: len(location)] == location != one for one in inner)
 
 
 def _cross_problems_of_the_rest(raw: Mapping[str, Any], error: ValidationError) -> list[Problem]:
