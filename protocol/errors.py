@@ -6,10 +6,10 @@ class ProtocolError(Exception):
 
 
 class DecodeError(ProtocolError):
-    """Bytes or text that are not what they should be.
+    """Bytes or text from outside that are not what they should be.
 
-    `what` says in plain words what is wrong; `offset` is the byte where it was seen, counted from the start of the
-    decoded object, or None where no single byte is to blame.
+    `what` says in plain words what is wrong and never holds the bytes; `offset` is the byte where it was seen, counted
+    from the start of the decoded object, or None where no single byte is to blame.
     """
 
     def __init__(self, what: str, offset: int | None = None) -> None:
@@ -19,7 +19,7 @@ class DecodeError(ProtocolError):
 
 
 class EncodeError(ProtocolError):
-    """A value that cannot be spelled in the wire format: too long, out of range."""
+    """A value that cannot be spelled in this format, and why: too long, out of range."""
 
 
 class CardNumberError(ProtocolError):
