@@ -1,0 +1,125 @@
+"""Every metric of the daemon, declared in one place. Labels take values from the settings or from fixed sets only."""
+
+from collections.abc import Iterable
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, PlatformCollector, ProcessCollector
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+
+CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
+OTHER: Final = "other"
+COMMIT_EDGES: Final = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
+BATCH_EDGES: Final = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 10_000)
+AIR_EDGES: Final = (0.005, 0.015, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 300, 600, 1800, 3600, 7200, 86_400)
+
+
+class Metrics:
+    """All metrics, registered in `registry` (a new one unless given)."""
+
+    def __init__(self, registry: CollectorRegistry | None = None, operators: Iterable[str] = ()) -> None:
+        self.registry = registry or CollectorRegistry()
+        self._operators = frozenset(operators)
+        ProcessCollector(registry=self.registry)
+        PlatformCollector(registry=self.registry)
+        self._declare_intake()
+        self._declare_air()
+        self._declare_daemon()
+
+    def _declare_intake(self) -> None:
+        here = self.registry
+        self.broker_up = Gauge("cad_broker_up", "1 while connected to the MQTT broker", registry=here)
+        self.broker_connects = Counter("cad_broker_connects", "Connections made to the broker", registry=here)
+        self.unacked = Gauge(
+            "cad_unacked_messages", "Messages taken from the broker, not acknowledged yet", registry=here
+        )
+        self.commands = Counter(
+            "cad_commands", "Commands answered, by operator and reply code", ["operator", "code"], registry=here
+        )
+        self.unreadable = Counter(
+            "cad_unreadable_messages", "Messages that went to rej, by operator", ["operator"], registry=here
+        )
+        self.commit_seconds = Histogram(
+            "cad_commit_seconds", "Time of one durable commit", buckets=COMMIT_EDGES, registry=here
+        )
+        self.commit_batch = Histogram(
+            "cad_commit_batch_commands", "Commands in one commit", buckets=BATCH_EDGES, registry=here
+        )
+        self.ledger_failures = Counter("cad_ledger_failures", "Commits that failed, to be tried again", registry=here)
+        self.outbox_depth = Gauge("cad_outbox_depth", "Replies and events that wait for the broker", registry=here)
+        self.disk_free = Gauge("cad_state_dir_free_bytes", "Free space where the ledger lies", registry=here)
+
+    def _declare_air(self) -> None:
+        here, mux, ring = self.registry, ["multiplex"], ["multiplex", "ring"]
+        self.publish_to_air = Histogram(
+            "cad_publish_to_air_seconds",
+            "From the commit of a change to its first transmission on a multiplex",
+            mux,
+            buckets=AIR_EDGES,
+            registry=here,
+        )
+        self.oldest_unsent = Gauge(
+            "cad_oldest_unsent_change_seconds", "Age of the oldest change never sent, 0 = none", mux, registry=here
+        )
+        self.promises = Counter("cad_promises", "Changes by whether on_air_by was kept", ["outcome"], registry=here)
+        self.link_up = Gauge("cad_link_up", "1 while the stream on the multiplexer is open", mux, registry=here)
+        self.link_connects = Counter("cad_link_connects", "Streams opened on the multiplexer", mux, registry=here)
+        self.link_errors = Counter(
+            "cad_link_errors", "Link failures and errors from the multiplexer", mux, registry=here
+        )
+        self.allocated = Gauge(
+            "cad_rate_allocated_bps", "Bits per second the multiplexer allocates", mux, registry=here
+        )
+        self.sent_bits = Counter("cad_sent_bits", "Bits sent, packet overhead included", mux, registry=here)
+        self.sent_emms = Counter("cad_sent_emms", "EMMs sent, by carousel ring", ring, registry=here)
+        self.cycle_seconds = Gauge(
+            "cad_cycle_seconds", "Time of one turn of a ring at the present rate", ring, registry=here
+        )
+        self.ring_cards = Gauge("cad_ring_cards", "Cards on a ring", ring, registry=here)
+        self.shortfall = Gauge(
+            "cad_shortfall", "1 when the rate is too low for the promised repetition", mux, registry=here
+        )
+
+    def _declare_daemon(self) -> None:
+        here = self.registry
+        self.build = Gauge("cad_build_info", "Always 1; the version is a label", ["version"], registry=here)
+        self.ready = Gauge("cad_ready", "1 while orders are taken and sent", registry=here)
+        self.condition = Gauge("cad_condition_ok", "1 while a health condition holds", ["condition"], registry=here)
+        self.clock_suspect = Gauge("cad_clock_suspect", "1 while the machine's clock is not believed", registry=here)
+        self.loop_lag = Gauge(
+            "cad_loop_lag_seconds", "Worst delay of the event loop in the last interval", registry=here
+        )
+        self.restarts = Counter(
+            "cad_task_restarts", "Crashes of a task that was started again", ["task"], registry=here
+        )
+        self.reloads = Counter("cad_reloads", "Reloads of the settings, by outcome", ["outcome"], registry=here)
+
+    def count_command(self, operator: str, code: str) -> None:
+        """Count one answer. An operator that is not in the settings counts as 'other': labels stay few."""
+        self.commands.labels(self._known(operator), code).inc()
+
+    def count_unreadable(self, operator: str) -> None:
+        """Count one message that went to `rej`."""
+        self.unreadable.labels(self._known(operator)).inc()
+
+    def count_promise(self, *, kept: bool) -> None:
+        """Count one first transmission by whether it came within what was promised."""
+        self.promises.labels("kept" if kept else "missed").inc()
+
+    def set_operators(self, operators: Iterable[str]) -> None:
+        """Name the operators that may be label values (after a reload)."""
+        self._operators = frozenset(operators)
+
+    def forget_multiplex(self, multiplex: str) -> None:
+        """Remove the series of a multiplex that is no longer in the settings."""
+        for metric in (
+            *(self.publish_to_air, self.oldest_unsent, self.link_up, self.link_connects, self.link_errors),
+            *(self.allocated, self.sent_bits, self.sent_emms, self.cycle_seconds, self.ring_cards, self.shortfall),
+        ):
+            metric.remove_by_labels({"multiplex": multiplex})
+
+    def render(self) -> bytes:
+        """Return all metrics in Prometheus' text format."""
+        return generate_latest(self.registry)
+
+    def _known(self, operator: str) -> str:
+        return operator if operator in self._operators else OTHER
