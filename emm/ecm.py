@@ -1,0 +1,266 @@
+"""ECMs: the control words of a service, for the holders of any of its products. docs/ecm.md is the same in prose."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Final
+
+from construct import (
+    Bytes,
+    ConstructError,
+    GreedyBytes,
+    Int8ub,
+    Int16ub,
+    Int32ub,
+    PrefixedArray,
+    Struct,
+    Terminated,
+)
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers import Cipher
+from cryptography.hazmat.primitives.ciphers.aead import AESSIV
+from cryptography.hazmat.primitives.ciphers.algorithms import AES
+from cryptography.hazmat.primitives.ciphers.modes import ECB
+from cryptography.hazmat.primitives.cmac import CMAC
+
+from emm.errors import AuthenticationError, BuildError, DecodeError, NotEntitledError, Refusal
+from emm.keys import ECM_KEY_LABEL, KeyLadder, derive
+from emm.message import (
+    FORMAT,
+    SECTION_HEAD_SIZE,
+    SECTION_MAX,
+    SHORT_SECTION,
+    TAG_SIZE,
+    check_section_length,
+)
+from emm.payload import RightsBlock
+from emm.secret import KEY_SIZE, SIV_KEY_SIZE, Secret
+
+HEAD_SIZE: Final = 14
+"""Everything before the tag but the wrapped keys."""
+
+WRAPPED_SIZE: Final = 2 + KEY_SIZE
+WORD_SIZES: Final = (8, 16)
+WORDS_MAX: Final = 2
+
+
+class Parity(IntEnum):
+    """The table_id says which parity the first control word has; a scrambler acts when it toggles."""
+
+    EVEN = 0x80
+    ODD = 0x81
+
+
+@dataclass(frozen=True, slots=True)
+class WrappedKey:
+    """The session key, for those who hold the key of `product_id`."""
+
+    product_id: int
+    wrapped: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class EcmHeader:
+    """What an ECM says in clear. `time`: UTC seconds, the card's only clock."""
+
+    parity: Parity
+    time: int
+    service_id: int
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class SealedEcm:
+    """An ECM as received. `associated_data` is everything before the tag, byte for byte."""
+
+    header: EcmHeader
+    keys: tuple[WrappedKey, ...]
+    word_count: int
+    word_size: int
+    associated_data: bytes
+    tag: bytes
+    ciphertext: bytes
+
+    @property
+    def product_ids(self) -> tuple[int, ...]:
+        """The products that open the service."""
+        return tuple([key.product_id for key in self.keys])
+
+
+_HEAD: Final = Struct(
+    "table_id" / Int8ub,
+    "flags_and_length" / Int16ub,
+    "format" / Int8ub,
+    "time" / Int32ub,
+    "service_id" / Int16ub,
+    "epoch" / Int16ub,
+    "wrapped_keys" / PrefixedArray(Int8ub, Struct("product_id" / Int16ub, "wrapped" / Bytes(KEY_SIZE))),
+    "word_info" / Int8ub,
+)
+_SECTION: Final = Struct("head" / _HEAD, "tag" / Bytes(TAG_SIZE), "ciphertext" / GreedyBytes, Terminated)
+
+
+def ecm_size(product_count: int, word_count: int, word_size: int) -> int:
+    """Return the bytes of an ECM section for so many products and control words."""
+    return HEAD_SIZE + product_count * WRAPPED_SIZE + TAG_SIZE + word_count * word_size
+
+
+def products_max(word_count: int = WORDS_MAX, word_size: int = WORD_SIZES[0]) -> int:
+    """Return how many products an ECM with such control words can name (11 with two words of 8 bytes)."""
+    return (SECTION_MAX - ecm_size(0, word_count, word_size)) // WRAPPED_SIZE
+
+
+class EcmSealer:
+    """Makes the ECMs of a headend from the same keys as its EMMs."""
+
+    def __init__(self, ladder: KeyLadder) -> None:
+        self._product_key = ladder.product_key
+
+    def __repr__(self) -> str:
+        return "<EcmSealer>"
+
+    def seal(
+        self, header: EcmHeader, product_ids: Iterable[int], control_words: Sequence[bytes], session_key: bytes
+    ) -> bytes:
+        """Return the ECM section that gives one or two control words to the holders of any of these products.
+
+        The first word is of the header's parity, the second of the other. `session_key`: 16 fresh random bytes, used
+        for no other ECM. Raises `BuildError`.
+        """
+        ids = sorted(product_ids)
+        word_size = len(control_words[0]) if control_words else 0
+        _check_content(ids, control_words, word_size, session_key)
+        keys = [
+            {"product_id": each, "wrapped": wrap(session_key, self._product_key(each, header.epoch))} for each in ids
+        ]
+        size = ecm_size(len(ids), len(control_words), word_size)
+        try:
+            head = _HEAD.build(
+                {
+                    "table_id": int(header.parity),
+                    "flags_and_length": SHORT_SECTION | size - SECTION_HEAD_SIZE,
+                    "format": FORMAT,
+                    "time": header.time,
+                    "service_id": header.service_id,
+                    "epoch": header.epoch,
+                    "wrapped_keys": keys,
+                    "word_info": len(control_words) << 4 | WORD_SIZES.index(word_size),
+                }
+            )
+        except ConstructError:
+            raise BuildError(f"a number does not fit its field: {header}") from None
+        sealed = AESSIV(ecm_key(session_key, header.epoch)).encrypt(b"".join(control_words), [head])
+        return bytes(head + sealed)
+
+
+def parse_ecm(section: bytes) -> SealedEcm:
+    """Return the ECM in a whole section, from table_id to its last byte. Raises `DecodeError`."""
+    section = bytes(section)
+    if not section or section[0] not in tuple(Parity):
+        raise DecodeError("not an ECM: the table_id is neither 0x80 nor 0x81")
+    try:
+        fields = _SECTION.parse(section)
+    except ConstructError:
+        raise DecodeError(f"an ECM of {len(section)} bytes is too short for what it announces") from None
+    head = fields.head
+    check_section_length(head.flags_and_length, len(section))
+    if head.format != FORMAT:
+        raise DecodeError(f"ECM format {head.format} is unknown; this version reads format {FORMAT}")
+    if not head.wrapped_keys:
+        raise DecodeError("an ECM without a product opens for nobody")
+    word_count, size_code = divmod(head.word_info, 16)
+    if not 1 <= word_count <= WORDS_MAX or size_code >= len(WORD_SIZES):
+        raise DecodeError(f"control words of kind 0x{head.word_info:02X} are unknown")
+    word_size = WORD_SIZES[size_code]
+    if len(fields.ciphertext) != word_count * word_size:
+        raise DecodeError(f"{len(fields.ciphertext)} bytes are not {word_count} control words of {word_size} bytes")
+    return SealedEcm(
+        EcmHeader(Parity(head.table_id), head.time, head.service_id, head.epoch),
+        tuple([WrappedKey(key.product_id, key.wrapped) for key in head.wrapped_keys]),
+        word_count,
+        word_size,
+        section[: -TAG_SIZE - len(fields.ciphertext)],
+        fields.tag,
+        fields.ciphertext,
+    )
+
+
+def open_ecm(ecm: SealedEcm, product_id: int, product_key: bytes) -> tuple[Secret, ...]:
+    """Return the control words for the holder of one product's key of the ECM's epoch.
+
+    Raises `NotEntitledError` when the ECM does not name the product, `AuthenticationError` when its tag is not right.
+    """
+    wrapped = [key.wrapped for key in ecm.keys if key.product_id == product_id]
+    if not wrapped:
+        raise NotEntitledError(Refusal.NO_PRODUCT)
+    siv = AESSIV(ecm_key(unwrap(wrapped[0], product_key), ecm.header.epoch))
+    try:
+        words = siv.decrypt(ecm.tag + ecm.ciphertext, [ecm.associated_data])
+    except InvalidTag:
+        raise AuthenticationError("the tag of the ECM does not verify") from None
+    return tuple([Secret(words[start : start + ecm.word_size]) for start in range(0, len(words), ecm.word_size)])
+
+
+def open_by_rights(ecm: SealedEcm, rights: Iterable[RightsBlock]) -> tuple[Secret, ...]:
+    """Return the control words for a card that holds these rights: the rule by which a card opens or refuses.
+
+    It opens when a product of the ECM is held in a window that contains the ECM's time, with a key of the ECM's epoch,
+    and the tag verifies. Raises `NotEntitledError`, `AuthenticationError`.
+    """
+    refusal = Refusal.NO_PRODUCT
+    failure: AuthenticationError | None = None
+    named = set(ecm.product_ids)
+    for block in rights:
+        for product in block.products:
+            if product.product_id not in named:
+                continue
+            index = ecm.header.epoch - block.first_epoch
+            if not block.start <= ecm.header.time < block.end:
+                refusal = max(refusal, Refusal.OUTSIDE_WINDOW)
+            elif not 0 <= index < len(product.keys):
+                refusal = max(refusal, Refusal.NO_KEY)
+            else:
+                try:
+                    return open_ecm(ecm, product.product_id, product.keys[index])
+                except AuthenticationError as error:
+                    failure = error
+    raise failure or NotEntitledError(refusal)
+
+
+def ecm_key(session_key: bytes, epoch: int) -> Secret:
+    """Return the 32-byte AES-SIV key of one ECM: the same KDF as the key ladder's, under the session key."""
+    empty = CMAC(AES(session_key))
+
+    def prf(message: bytes) -> bytes:
+        context = empty.copy()
+        context.update(message)
+        return context.finalize()
+
+    return derive(prf, ECM_KEY_LABEL, epoch.to_bytes(2, "big"), SIV_KEY_SIZE)
+
+
+def wrap(session_key: bytes, product_key: bytes) -> bytes:
+    """Return a session key wrapped by the inverse cipher, one block, so that a card needs only the forward one."""
+    return Cipher(AES(product_key), ECB()).decryptor().update(session_key)  # noqa: S305 - one random block
+
+
+def unwrap(wrapped: bytes, product_key: bytes) -> Secret:
+    """Return the session key; what was wrapped under another key comes out as noise, which the tag then refuses."""
+    return Secret(Cipher(AES(product_key), ECB()).encryptor().update(wrapped))  # noqa: S305 - one random block
+
+
+def _check_content(ids: Sequence[int], control_words: Sequence[bytes], word_size: int, session_key: bytes) -> None:
+    if len(session_key) != KEY_SIZE:
+        raise BuildError(f"a session key has {KEY_SIZE} bytes, not {len(session_key)}")
+    if not 1 <= len(control_words) <= WORDS_MAX or word_size not in WORD_SIZES:
+        raise BuildError("an ECM carries one or two control words of 8 or 16 bytes")
+    if any(len(word) != word_size for word in control_words):
+        raise BuildError("the control words of an ECM have one size")
+    if len(set(ids)) != len(ids) or not ids or ids[0] < 1:
+        raise BuildError("the products of an ECM are one or more different numbers from 1 on")
+    if len(ids) > products_max(len(control_words), word_size):
+        raise BuildError(
+            f"{len(ids)} products need an ECM of {ecm_size(len(ids), len(control_words), word_size)} bytes, but "
+            f"{SECTION_MAX} is the most: let the service be in at most "
+            f"{products_max(len(control_words), word_size)} products"
+        )
