@@ -1,7 +1,8 @@
 """The tables that lead a receiver from nothing to EMMs and ECMs: PAT, CAT and PMT, with CA_descriptor.
 
-Each table here is one section. `build_*` gives its bytes with CRC; `parse_*` takes one whole section and raises
-DecodeError for anything else. Descriptors that are not CA_descriptors are kept as they are.
+Each object here is one section of its table; section_number and last_section_number say which. `build_*` gives its
+bytes with CRC; `parse_*` takes one whole section and raises DecodeError for anything else. Descriptors that are not
+CA_descriptors are kept as they are.
 
 Source: ISO/IEC 13818-1, 2.4.4.4 (PAT), 2.4.4.7 (CAT), 2.4.4.9 (PMT), 2.6.16 (CA_descriptor).
 """
@@ -96,6 +97,8 @@ class ProgramAssociation:
     programs: tuple[tuple[int, int], ...]
     version_number: int = 0
     current: bool = True
+    section_number: int = 0
+    last_section_number: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +108,8 @@ class ConditionalAccess:
     descriptors: tuple[Descriptor, ...]
     version_number: int = 0
     current: bool = True
+    section_number: int = 0
+    last_section_number: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +131,8 @@ class ProgramMap:
     pcr_pid: int = NO_PCR_PID
     version_number: int = 0
     current: bool = True
+    section_number: int = 0
+    last_section_number: int = 0
 
 
 def ca_pid(descriptors: Iterable[Descriptor], ca_system_id: int) -> int | None:
@@ -148,9 +155,7 @@ def parse_pat(raw: bytes) -> ProgramAssociation:
     """The PAT that stands in one section. Raises DecodeError."""
     section = _parse(TableId.PAT, raw)
     programs = tuple((item.program_number, item.program_map_pid.pid) for item in _items(PAT_PROGRAM, section.payload))
-    return ProgramAssociation(
-        section.table_id_extension, programs, section.version_number, section.current_next_indicator
-    )
+    return ProgramAssociation(section.table_id_extension, programs, *_edition(section))
 
 
 def build_cat(table: ConditionalAccess) -> bytes:
@@ -161,7 +166,7 @@ def build_cat(table: ConditionalAccess) -> bytes:
 def parse_cat(raw: bytes) -> ConditionalAccess:
     """The CAT that stands in one section. Raises DecodeError."""
     section = _parse(TableId.CAT, raw)
-    return ConditionalAccess(_descriptors(section.payload), section.version_number, section.current_next_indicator)
+    return ConditionalAccess(_descriptors(section.payload), *_edition(section))
 
 
 def build_pmt(table: ProgramMap) -> bytes:
@@ -186,24 +191,17 @@ def parse_pmt(raw: bytes) -> ProgramMap:
         ElementaryStream(item.stream_type, item.elementary_pid.pid, _descriptors(item.descriptors))
         for item in _items(PMT_STREAM, body.read())
     )
-    return ProgramMap(
-        program_number=section.table_id_extension,
-        streams=streams,
-        descriptors=_descriptors(head.descriptors),
-        pcr_pid=head.pcr_pid.pid,
-        version_number=section.version_number,
-        current=section.current_next_indicator,
-    )
+    shared = _descriptors(head.descriptors)
+    return ProgramMap(section.table_id_extension, streams, shared, head.pcr_pid.pid, *_edition(section))
 
 
 def _build(
     table_id: TableId, extension: int, table: ProgramAssociation | ConditionalAccess | ProgramMap, payload: bytes
 ) -> bytes:
-    section = build_section(LongSection(table_id, extension, table.version_number, payload, table.current))
+    edition = (table.current, table.section_number, table.last_section_number)
+    section = build_section(LongSection(table_id, extension, table.version_number, payload, *edition))
     if len(section) > PSI_SECTION_MAX:
-        raise EncodeError(
-            f"a {table_id.name} of {len(section)} bytes does not fit one section ({PSI_SECTION_MAX} bytes)"
-        )
+        raise EncodeError(f"a {table_id.name} of {len(section)} bytes is more than a section ({PSI_SECTION_MAX} bytes)")
     return section
 
 
@@ -213,9 +211,12 @@ def _parse(table_id: TableId, raw: bytes) -> LongSection:
         raise DecodeError(f"table_id {section.table_id:#04x} is not that of a {table_id.name}")
     if not isinstance(section, LongSection):
         raise DecodeError(f"a {table_id.name} has section_syntax_indicator 1")
-    if section.last_section_number:
-        raise DecodeError(f"this {table_id.name} has more than one section, which is not supported")
     return section
+
+
+def _edition(section: LongSection) -> tuple[int, bool, int, int]:
+    numbers = section.section_number, section.last_section_number
+    return section.version_number, section.current_next_indicator, *numbers
 
 
 def _spell_descriptors(descriptors: Iterable[Descriptor]) -> bytes:
