@@ -1,0 +1,77 @@
+"""Stable codes of answers: what a portal may branch on. Texts may change, codes never do."""
+
+from dataclasses import dataclass
+from enum import StrEnum, unique
+from typing import Final
+
+
+@unique
+class Code(StrEnum):
+    """Why a command was answered as it was."""
+
+    OK = "ok"
+    # In a reply, status `rejected`.
+    INVALID = "invalid"
+    STALE_REV = "stale_rev"
+    ID_REUSED = "id_reused"
+    UNKNOWN_CARD = "unknown_card"
+    UNKNOWN_OFFER = "unknown_offer"
+    UNKNOWN_SUBSCRIPTION = "unknown_subscription"
+    CARD_IN_USE = "card_in_use"
+    CARD_FULL = "card_full"
+    NOT_GRANTED = "not_granted"
+    INTERNAL = "internal"
+    # In a message on `rej`.
+    UNREADABLE = "unreadable"
+    TOO_LARGE = "too_large"
+    UNKNOWN_COMMAND = "unknown_command"
+    UNKNOWN_OPERATOR = "unknown_operator"
+    BAD_ID = "bad_id"
+    BAD_REPLY_TOPIC = "bad_reply_topic"
+
+
+@dataclass(frozen=True, slots=True)
+class Meaning:
+    """What a code says to a person, and whether the same command, sent again later as it is, may succeed."""
+
+    text: str
+    retryable: bool = False
+
+
+MEANINGS: Final[dict[Code, Meaning]] = {
+    Code.OK: Meaning("Done: stored safely, and on its way to the card where there is anything to send."),
+    Code.INVALID: Meaning("The message breaks its schema; `errors` names each field. Mend it and send it again."),
+    Code.STALE_REV: Meaning("A command with this `rev` or a higher one has been taken already; nothing was changed."),
+    Code.ID_REUSED: Meaning("This id was used for a command with another content. Give each command an id of its own."),
+    Code.UNKNOWN_CARD: Meaning(
+        "No card of yours has this number: it is not in your ranges, or was never assigned.", retryable=True
+    ),
+    Code.UNKNOWN_OFFER: Meaning("You have no offer of this name; send `offer put` first.", retryable=True),
+    Code.UNKNOWN_SUBSCRIPTION: Meaning(
+        "You have no subscription of this name; send `subscription put` first.", retryable=True
+    ),
+    Code.CARD_IN_USE: Meaning("The card is assigned to another subscriber."),
+    Code.CARD_FULL: Meaning("The card would hold more rights than fit into its EMM. End some subscriptions first."),
+    Code.NOT_GRANTED: Meaning("The headend has not granted you a product of this offer. Ask the headend operator."),
+    Code.INTERNAL: Meaning(
+        "The headend failed on this command alone; nothing was changed. Tell the headend operator.", retryable=True
+    ),
+    Code.UNREADABLE: Meaning("The message is not a JSON object in UTF-8."),
+    Code.TOO_LARGE: Meaning("The message is larger than a command may be."),
+    Code.UNKNOWN_COMMAND: Meaning("There is no command on this topic; resource and verb are misspelt or not offered."),
+    Code.UNKNOWN_OPERATOR: Meaning("The operator in the topic is not in the headend's settings."),
+    Code.BAD_ID: Meaning(
+        "The command has no usable id: missing, malformed, or not the same in the payload and in the user property."
+    ),
+    Code.BAD_REPLY_TOPIC: Meaning("The response topic does not lie in your own cad/v1/{operator}/rep/."),
+}
+
+
+def text(code: Code) -> str:
+    """Return the code's standing text."""
+    return MEANINGS[code].text
+
+
+def retryable(code: Code) -> bool:
+    """Return whether the same command may succeed when it is sent again later as it is."""
+    return MEANINGS[code].retryable

@@ -1,0 +1,41 @@
+"""Facts that the headend publishes by itself, and the CloudEvents attributes that go with everything it publishes."""
+
+from typing import Annotated, Final
+
+from pydantic import Field
+
+from protocol.portal.fields import Card, CommandId, Message, Moment, Slug, spell_moment
+
+CONTENT_TYPE: Final = "application/json"
+SPEC_VERSION: Final = "1.0"
+REPLY_TYPE: Final = "cad.v1.reply"
+REJECT_TYPE: Final = "cad.v1.reject"
+ON_AIR_TYPE: Final = "cad.v1.card.on-air"
+
+
+class CardOnAir(Message):
+    """A change of a card has been sent on a multiplex for the first time, itself or within a newer one.
+
+    `remaining` are the multiplexes of the card's network that are still to come.
+    """
+
+    card: Card
+    command: CommandId
+    multiplex: Slug
+    at: Moment
+    revision: Annotated[int, Field(ge=0, le=0xFFFF_FFFF)]
+    remaining: tuple[Slug, ...]
+
+
+def attributes(event_type: str, source: str, event_id: str, at: float) -> list[tuple[str, str]]:
+    """Return the CloudEvents 1.0 attributes of a published message, as MQTT 5 user properties (binary content mode).
+
+    `event_id` is the same when a message is published again: who has seen it may drop it.
+    """
+    return [
+        ("specversion", SPEC_VERSION),
+        ("id", event_id),
+        ("source", source),
+        ("type", event_type),
+        ("time", spell_moment(int(at))),
+    ]

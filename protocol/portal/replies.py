@@ -1,0 +1,55 @@
+"""Answers to commands, and what is said of messages that cannot be answered."""
+
+from enum import StrEnum, unique
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from protocol.portal.codes import Code
+from protocol.portal.errors import FieldError
+from protocol.portal.fields import Card, CommandId, Message, Moment, Text
+
+
+@unique
+class Status(StrEnum):
+    """What became of a command. `duplicate`: it was answered before, and the rest of the reply says how."""
+
+    COMMITTED = "committed"
+    DUPLICATE = "duplicate"
+    REJECTED = "rejected"
+
+
+class Reply(Message):
+    """The answer to one command, on the response topic. A time that cannot be told is null, and `detail` says why."""
+
+    id: CommandId
+    status: Status
+    code: Code
+    detail: str
+    errors: tuple[FieldError, ...] = ()
+    retryable: bool = False
+    card: Card | None = None
+    on_air_by: Moment | None = None
+    visible_by: Moment | None = None
+
+
+class Reject(Message):
+    """What is published on `rej` about a message that could not be understood. `hash` is the SHA-256 of its payload."""
+
+    hash: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    size: Annotated[int, Field(ge=0)]
+    code: Code
+    reason: str
+    resource: str = ""
+    verb: str = ""
+    id: CommandId | None = None
+    received_at: Moment
+
+
+class NodeState(Message):
+    """Retained on the node's own topic; the broker publishes `online` false when the daemon is gone."""
+
+    online: bool
+    role: Literal["active", "standby", "none"]
+    version: Text
+    since: Moment | None = None
