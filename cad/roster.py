@@ -1,0 +1,237 @@
+"""The cards of one network as the carousel needs them: a million of them in arrays, not in objects.
+
+The ledger is the truth. A roster is derived from it at the start and follows every commit; nothing of it is saved.
+A card's place in the arrays is its *slot*; slots are what the carousels of the network's multiplexes turn in.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from emm.calendar import Calendar
+from emm.message import Version
+from emm.plan import CardContent, Right, plan_card
+
+NO_END = 0xFFFF_FFFF
+_NO_RIGHTS: tuple[Right, ...] = ()
+
+_TYPICAL_FRAME = 17 + 16 + 2
+_TYPICAL_WINDOW = 2 + 11
+_TYPICAL_PRODUCT = 18
+
+
+class Sealer(Protocol):
+    """What turns a card's content into the sections of its EMM (`emm.seal.EmmSealer`)."""
+
+    def unique(self, address: int, key_version: int, version: Version, content: CardContent) -> tuple[bytes, ...]: ...
+
+
+class CardState(Protocol):
+    """A card as the ledger tells it after a commit (`cad.ledger` `CardChange`)."""
+
+    @property
+    def address(self) -> int: ...
+    @property
+    def suspended(self) -> bool: ...
+    @property
+    def revision(self) -> int: ...
+    @property
+    def key_version(self) -> int: ...
+    @property
+    def rights(self) -> Sequence[Right]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class CardBlock:
+    """Cards as arrays of equal length, ascending by address; one row a card."""
+
+    addresses: npt.NDArray[np.uint64]
+    revisions: npt.NDArray[np.uint32]
+    key_versions: npt.NDArray[np.uint8]
+    suspended: npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class RightBlock:
+    """Rights as arrays of equal length, any order; `ends` is NO_END for an open-ended right. Times in Unix seconds."""
+
+    addresses: npt.NDArray[np.uint64]
+    product_ids: npt.NDArray[np.uint16]
+    starts: npt.NDArray[np.uint32]
+    ends: npt.NDArray[np.uint32]
+
+
+class Roster:
+    """Cards and rights of one network by slot; `load` once, then `apply` each change of the ledger."""
+
+    def __init__(self) -> None:
+        self._addresses: array[int] = array("Q")
+        self._revisions: array[int] = array("I")
+        self._key_versions: array[int] = array("B")
+        self._suspended: array[int] = array("B")
+        # Rights as they were loaded: those of slot s stand at [first[s], first[s + 1]).
+        self._first: npt.NDArray[np.uint32] = np.zeros(1, np.uint32)
+        self._products: npt.NDArray[np.uint16] = np.zeros(0, np.uint16)
+        self._starts: npt.NDArray[np.uint32] = np.zeros(0, np.uint32)
+        self._ends: npt.NDArray[np.uint32] = np.zeros(0, np.uint32)
+        # Addresses of the first `_sorted` slots ascend; later cards are found through `_later`.
+        self._index: npt.NDArray[np.uint64] = np.zeros(0, np.uint64)
+        self._later: dict[int, int] = {}
+        self._changed: dict[int, tuple[Right, ...]] = {}
+
+    def __len__(self) -> int:
+        return len(self._addresses)
+
+    def load(self, cards: CardBlock, rights: RightBlock) -> None:
+        """Take a whole network's cards. Raises ValueError for unsorted or repeated addresses, or rights of no card."""
+        addresses = cards.addresses
+        if len(addresses) > 1 and not bool(np.all(addresses[1:] > addresses[:-1])):
+            raise ValueError("cards must ascend by address, each once")
+        slots = np.searchsorted(addresses, rights.addresses)
+        if len(slots) and (
+            bool(np.any(slots >= len(addresses)))
+            or not bool(np.all(addresses[np.minimum(slots, len(addresses) - 1)] == rights.addresses))
+        ):
+            raise ValueError("a right belongs to a card that is not in the network")
+        order = np.argsort(slots, kind="stable")
+        self._products = rights.product_ids[order]
+        self._starts = rights.starts[order]
+        self._ends = rights.ends[order]
+        counts = np.bincount(slots, minlength=len(addresses))
+        self._first = np.concatenate((np.zeros(1, np.int64), np.cumsum(counts))).astype(np.uint32)
+        self._index = addresses
+        self._addresses = array("Q", addresses.astype(np.uint64).tobytes())
+        self._revisions = array("I", cards.revisions.astype(np.uint32).tobytes())
+        self._key_versions = array("B", cards.key_versions.astype(np.uint8).tobytes())
+        self._suspended = array("B", cards.suspended.astype(np.uint8).tobytes())
+        self._later.clear()
+        self._changed.clear()
+
+    def slot_of(self, address: int) -> int | None:
+        """Slot of a card, None when it is not in the network."""
+        later = self._later.get(address)
+        if later is not None:
+            return later
+        place = int(np.searchsorted(self._index, np.uint64(address)))
+        if place < len(self._index) and int(self._index[place]) == address:
+            return place
+        return None
+
+    def address(self, slot: int) -> int:
+        return self._addresses[slot]
+
+    def revision(self, slot: int) -> int:
+        return self._revisions[slot]
+
+    def rights(self, slot: int) -> tuple[Right, ...]:
+        """Rights of a card as the ledger has them, without regard to suspension."""
+        changed = self._changed.get(slot)
+        if changed is not None:
+            return changed
+        if slot + 1 >= len(self._first):
+            return _NO_RIGHTS
+        rows = range(int(self._first[slot]), int(self._first[slot + 1]))
+        return tuple(
+            Right(
+                product_id=int(self._products[row]),
+                start=int(self._starts[row]),
+                end=None if self._ends[row] == NO_END else int(self._ends[row]),
+            )
+            for row in rows
+        )
+
+    def apply(self, change: CardState) -> tuple[int, bool]:
+        """Follow one change of the ledger; a version that is older than the one held is left aside.
+
+        Returns the card's slot, and whether it is new to the roster.
+        """
+        slot = self.slot_of(change.address)
+        new = slot is None
+        if slot is None:
+            slot = len(self._addresses)
+            self._addresses.append(change.address)
+            self._revisions.append(change.revision)
+            self._key_versions.append(change.key_version)
+            self._suspended.append(change.suspended)
+            self._later[change.address] = slot
+        elif change.revision < self._revisions[slot]:
+            return slot, False
+        self._revisions[slot] = change.revision
+        self._key_versions[slot] = change.key_version
+        self._suspended[slot] = change.suspended
+        self._changed[slot] = tuple(change.rights)
+        return slot, new
+
+    def content(self, slot: int, period: int, calendar: Calendar) -> CardContent:
+        """What the card should hold in that period."""
+        return plan_card(bool(self._suspended[slot]), self.rights(slot), period, calendar)
+
+    def seal(self, slot: int, period: int, calendar: Calendar, sealer: Sealer) -> tuple[bytes, ...]:
+        """The sections of the card's EMM in that period."""
+        version = Version(period, self._revisions[slot])
+        content = self.content(slot, period, calendar)
+        return sealer.unique(self._addresses[slot], self._key_versions[slot], version, content)
+
+    def typical_sizes(self) -> npt.NDArray[np.uint16]:
+        """Size in bytes to reckon with for each slot's EMM before it has been sealed once."""
+        counts = np.diff(self._first.astype(np.int64))
+        sizes = _TYPICAL_FRAME + np.where(counts > 0, _TYPICAL_WINDOW + _TYPICAL_PRODUCT * counts, 0)
+        return np.minimum(sizes, 4096).astype(np.uint16)
+
+
+class SectionCache:
+    """Sections sealed not long ago, so that a change that goes to many multiplexes is sealed once."""
+
+    def __init__(self, roster: Roster, calendar: Calendar, sealer: Sealer, capacity: int = 4096) -> None:
+        self._roster = roster
+        self._calendar = calendar
+        self._sealer = sealer
+        self._capacity = capacity
+        self._held: OrderedDict[int, tuple[int, int, tuple[bytes, ...]]] = OrderedDict()
+
+    def sections(self, slot: int, now: float) -> tuple[bytes, ...]:
+        """Sections of the card's EMM at `now` (Unix seconds). Raises PlanError when the rights do not fit."""
+        period = self._calendar.period(now)
+        revision = self._roster.revision(slot)
+        held = self._held.get(slot)
+        if held is not None and held[0] == period and held[1] == revision:
+            self._held.move_to_end(slot)
+            return held[2]
+        sections = self._roster.seal(slot, period, self._calendar, self._sealer)
+        self._held[slot] = (period, revision, sections)
+        self._held.move_to_end(slot)
+        if len(self._held) > self._capacity:
+            self._held.popitem(last=False)
+        return sections
+
+
+def card_block(rows: Iterable[tuple[int, int, int, bool]]) -> CardBlock:
+    """Arrays from (address, revision, key_version, suspended) rows, ascending by address."""
+    table = np.fromiter(rows, dtype=np.dtype([("a", np.uint64), ("r", np.uint32), ("k", np.uint8), ("s", np.bool_)]))
+    return CardBlock(
+        np.ascontiguousarray(table["a"]),
+        np.ascontiguousarray(table["r"]),
+        np.ascontiguousarray(table["k"]),
+        np.ascontiguousarray(table["s"]),
+    )
+
+
+def right_block(rows: Iterable[tuple[int, int, int, int | None]]) -> RightBlock:
+    """Arrays from (address, product_id, start, end) rows in any order."""
+    table = np.fromiter(
+        ((a, p, s, NO_END if e is None else min(e, NO_END)) for a, p, s, e in rows),
+        dtype=np.dtype([("a", np.uint64), ("p", np.uint16), ("s", np.uint32), ("e", np.uint32)]),
+    )
+    return RightBlock(
+        np.ascontiguousarray(table["a"]),
+        np.ascontiguousarray(table["p"]),
+        np.ascontiguousarray(table["s"]),
+        np.ascontiguousarray(table["e"]),
+    )
