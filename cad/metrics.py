@@ -83,7 +83,9 @@ class Metrics:
         here = self.registry
         self.build = Gauge("cad_build_info", "Always 1; the version is a label", ["version"], registry=here)
         self.ready = Gauge("cad_ready", "1 while orders are taken and sent", registry=here)
-        self.condition = Gauge("cad_condition_ok", "1 while a health condition holds", ["condition"], registry=here)
+        self.condition = Gauge(
+            "cad_condition_ok", "1 while a health condition holds", ["condition", "subject"], registry=here
+        )
         self.clock_suspect = Gauge("cad_clock_suspect", "1 while the machine's clock is not believed", registry=here)
         self.loop_lag = Gauge(
             "cad_loop_lag_seconds", "Worst delay of the event loop in the last interval", registry=here

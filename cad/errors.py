@@ -1,0 +1,33 @@
+"""Errors of the package. The command line turns them into a message and an exit code (`cad.cli.failures`)."""
+
+
+class CadError(Exception):
+    """Root of all errors raised by `cad`. The text says what is wrong and what to do."""
+
+
+class AlreadyRunningError(CadError):
+    """Another daemon uses the same state directory (I4)."""
+
+
+class KeyStoreError(CadError):
+    """The master key cannot be made, read or opened."""
+
+
+class StateError(CadError):
+    """The state directory or something in it cannot be used."""
+
+
+class ListenError(CadError):
+    """The daemon cannot listen where the settings say."""
+
+
+class DaemonUnreachableError(CadError):
+    """The command line does not get through to the daemon."""
+
+
+class NotFoundError(CadError):
+    """What was asked about does not exist."""
+
+
+class CheckFailedError(CadError):
+    """Something that was to be checked does not hold."""
