@@ -24,15 +24,20 @@ _PRODUCT_KEYS_CACHED: Final = 4096
 
 
 def derive(prf: Callable[[bytes], bytes], label: bytes, context: bytes, size: int) -> Secret:
-    """Return `size` bytes by the counter-mode KDF of NIST SP 800-108 (clause 4.1 of revision 1).
+    """Return `size` bytes for one purpose: the counter KDF over Label ‖ 0x00 ‖ Context ‖ [L in bits] of 32 bits.
 
-    `prf` is AES-CMAC under the key to derive from. The counter has 32 bits and stands before the fixed input
-    Label ‖ 0x00 ‖ Context ‖ [L in bits] of 32 bits.
+    NIST SP 800-108 revision 1, clause 4. `prf` is AES-CMAC under the key to derive from.
     """
-    fixed = label + b"\x00" + context + (size * 8).to_bytes(4, "big")
+    return counter_kdf(prf, label + b"\x00" + context + (size * 8).to_bytes(4, "big"), size)
+
+
+def counter_kdf(prf: Callable[[bytes], bytes], fixed_input: bytes, size: int) -> Secret:
+    """Return `size` bytes by the KDF in counter mode of NIST SP 800-108 revision 1, clause 4.1.
+
+    The counter has 32 bits, starts at 1 and stands before the fixed input.
+    """
     blocks = -(-size // _BLOCK_SIZE)
-    material = b"".join([prf(counter.to_bytes(4, "big") + fixed) for counter in range(1, blocks + 1)])
-    return Secret(material[:size])
+    return Secret(b"".join([prf(count.to_bytes(4, "big") + fixed_input) for count in range(1, blocks + 1)])[:size])
 
 
 class LocalMasterKey:
