@@ -11,7 +11,7 @@ class StatusWord(IntEnum):
     OK = 0x9000
     MEMORY_FAILURE = 0x6581
     WRONG_LENGTH = 0x6700
-    NOT_SELECTED = 0x6985
+    CONDITIONS_NOT_MET = 0x6985
     WRONG_DATA = 0x6A80
     FUNCTION_NOT_SUPPORTED = 0x6A81
     APPLICATION_NOT_FOUND = 0x6A82
@@ -52,7 +52,9 @@ EXPLANATIONS: Final[dict[StatusWord, Explanation]] = {
         "the card could not write its memory; it holds what it held before", _REPLACE
     ),
     StatusWord.WRONG_LENGTH: Explanation("the command is not an APDU, or its lengths do not fit", _PROGRAM),
-    StatusWord.NOT_SELECTED: Explanation("the application is not selected", "send SELECT first; a reset deselects"),
+    StatusWord.CONDITIONS_NOT_MET: Explanation(
+        "the application is not selected, or no rest of an answer waits", "send SELECT first; a reset deselects"
+    ),
     StatusWord.WRONG_DATA: Explanation("the data is not a CA section of these formats", _PROGRAM),
     StatusWord.FUNCTION_NOT_SUPPORTED: Explanation(
         "this card does not know the kind of EMM or the format", "replace the card by one of the present specification"

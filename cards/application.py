@@ -1,0 +1,253 @@
+"""The card application: a command APDU in, a response APDU out, over a store. docs/card.md is the same in prose.
+
+Pure but for the store: no clock (the time is that of ECMs), no randomness. Whatever bytes come in, a response goes out.
+"""
+
+import contextlib
+from collections.abc import Callable
+from dataclasses import replace
+from enum import IntEnum
+from typing import Final
+
+from cards import data_objects
+from cards.apdu import SHORT_LE_MAX, CommandApdu, ResponseApdu
+from cards.data_objects import DataObject
+from cards.errors import ApduError, StorageError
+from cards.memory import collecting
+from cards.memory.contents import CardMemory, Storage
+from cards.status_word import StatusWord
+from emm.ecm import WORD_SIZES, Parity, SealedEcm, open_by_rights, parse_ecm
+from emm.errors import AuthenticationError, DecodeError, NotEntitledError, Refusal
+from emm.message import EmmHeader, EmmKind, parse_emm
+from emm.payload import CardState, RightsBlock
+from emm.seal import open_sealed
+from emm.secret import Secret
+
+DEFAULT_AID: Final = bytes.fromhex("F0434144454D4D01")
+TIME_STORED_EVERY_S: Final = 3600
+"""How far the stored time of the last ECM may lag: a real card's memory wears out with every write."""
+
+
+class Instruction(IntEnum):
+    """INS of the commands; SELECT and GET RESPONSE in class 00 (ISO/IEC 7816-4), the others in class 80."""
+
+    SELECT = 0xA4
+    GET_RESPONSE = 0xC0
+    GET_DATA = 0xCA
+    PROCESS_EMM = 0x30
+    PROCESS_ECM = 0x32
+
+
+CLA_STANDARD: Final = 0x00
+CLA_APPLICATION: Final = 0x80
+SELECT_BY_NAME: Final = 0x04
+SELECT_WITH_ANSWER: Final = 0x00
+SELECT_WITHOUT_ANSWER: Final = 0x0C
+
+_CLASSES: Final = {
+    Instruction.SELECT: (CLA_STANDARD,),
+    Instruction.GET_RESPONSE: (CLA_STANDARD, CLA_APPLICATION),
+    Instruction.GET_DATA: (CLA_APPLICATION,),
+    Instruction.PROCESS_EMM: (CLA_APPLICATION,),
+    Instruction.PROCESS_ECM: (CLA_APPLICATION,),
+}
+
+
+class _RefusedError(Exception):
+    def __init__(self, sw: StatusWord) -> None:
+        super().__init__(sw.name)
+        self.sw = sw
+
+
+class CardApplication:
+    """The application of one card. `reset` when the card is powered or reset; one thread at a time."""
+
+    def __init__(self, storage: Storage, aid: bytes = DEFAULT_AID) -> None:
+        """Raises StorageError when the store cannot be read."""
+        self._storage = storage
+        self._aid = aid
+        self._memory: CardMemory = storage.load()
+        self._last_time = self._memory.last_time
+        self._selected = False
+        self._rest = Secret(b"")
+        self._commands: dict[Instruction, Callable[[CommandApdu], bytes]] = {
+            Instruction.SELECT: self._select,
+            Instruction.GET_DATA: self._get_data,
+            Instruction.PROCESS_EMM: self._process_emm,
+            Instruction.PROCESS_ECM: self._process_ecm,
+        }
+
+    def __repr__(self) -> str:
+        return f"<CardApplication of card address {self._memory.address}>"
+
+    @property
+    def memory(self) -> CardMemory:
+        """What the card remembers without power."""
+        return self._memory
+
+    def reset(self) -> None:
+        """Forget what is volatile: the selection, and the rest of an answer."""
+        self._selected = False
+        self._rest = Secret(b"")
+
+    def process(self, command: bytes) -> bytes:
+        """Answer one command APDU. Raises nothing, whatever `command` holds."""
+        return self._process(command).encode()
+
+    def _process(self, raw: bytes) -> ResponseApdu:
+        try:
+            command = CommandApdu.decode(raw)
+        except ApduError:
+            self._rest = Secret(b"")
+            return ResponseApdu(StatusWord.WRONG_LENGTH)
+        rest, self._rest = self._rest, Secret(b"")
+        try:
+            instruction = self._instruction(command)
+            if instruction is Instruction.GET_RESPONSE:
+                return self._answer(command, self._get_response(command, rest))
+            return self._answer(command, self._commands[instruction](command))
+        except _RefusedError as refused:
+            return ResponseApdu(refused.sw)
+        except StorageError:
+            return ResponseApdu(StatusWord.MEMORY_FAILURE)
+
+    def _instruction(self, command: CommandApdu) -> Instruction:
+        if command.cla not in (CLA_STANDARD, CLA_APPLICATION):
+            raise _RefusedError(StatusWord.WRONG_CLASS)
+        try:
+            instruction = Instruction(command.ins)
+        except ValueError:
+            raise _RefusedError(StatusWord.WRONG_INSTRUCTION) from None
+        if command.cla not in _CLASSES[instruction]:
+            raise _RefusedError(StatusWord.WRONG_CLASS)
+        if not self._selected and instruction is not Instruction.SELECT:
+            raise _RefusedError(StatusWord.CONDITIONS_NOT_MET)
+        return instruction
+
+    def _answer(self, command: CommandApdu, data: bytes) -> ResponseApdu:
+        """ISO/IEC 7816-4 clause 5.3.4: what does not fit Le waits for GET RESPONSE, and 61xx says how much waits."""
+        room = command.le or 0
+        if len(data) <= room:
+            return ResponseApdu(StatusWord.OK, data)
+        self._rest = Secret(data[room:])
+        waiting = len(self._rest) if len(self._rest) < SHORT_LE_MAX else 0
+        return ResponseApdu(0x6100 | waiting, data[:room])
+
+    def _get_response(self, command: CommandApdu, rest: Secret) -> bytes:
+        _expect(command, p1p2=(0,))
+        if command.data or command.le is None:
+            raise _RefusedError(StatusWord.WRONG_LENGTH)
+        if not rest:
+            raise _RefusedError(StatusWord.CONDITIONS_NOT_MET)
+        return rest
+
+    def _select(self, command: CommandApdu) -> bytes:
+        _expect(command, p1p2=(SELECT_BY_NAME << 8 | SELECT_WITH_ANSWER, SELECT_BY_NAME << 8 | SELECT_WITHOUT_ANSWER))
+        if not command.data:
+            raise _RefusedError(StatusWord.WRONG_LENGTH)
+        if command.data != self._aid:
+            raise _RefusedError(StatusWord.APPLICATION_NOT_FOUND)
+        self._selected = True
+        return self._template() if command.p2 == SELECT_WITH_ANSWER else b""
+
+    def _template(self) -> bytes:
+        """File control information (7816-4 clause 7.4.3): template 6F, in it the application's name, 84."""
+        name = bytes((0x84, len(self._aid))) + self._aid
+        return bytes((0x6F, len(name))) + name
+
+    def _get_data(self, command: CommandApdu) -> bytes:
+        if command.data:
+            raise _RefusedError(StatusWord.WRONG_LENGTH)
+        try:
+            which = DataObject(command.p1 << 8 | command.p2)
+        except ValueError:
+            raise _RefusedError(StatusWord.DATA_NOT_FOUND) from None
+        return data_objects.build(which, self._memory, self._last_time)
+
+    def _process_emm(self, command: CommandApdu) -> bytes:
+        section = _section(command, tuple(EmmKind))
+        try:
+            emm = parse_emm(section)
+        except DecodeError:
+            raise _RefusedError(StatusWord.WRONG_DATA) from None
+        self._check_addressee(emm.header)
+        track = self._memory.tracks[emm.header.kind]
+        verdict = collecting.judge(track, emm.header)
+        if verdict is not StatusWord.OK:
+            raise _RefusedError(verdict)
+        try:
+            opened = open_sealed(emm, self._memory.keys.key(emm.header.kind))
+        except AuthenticationError:
+            raise _RefusedError(StatusWord.NOT_AUTHENTIC) from None
+        except DecodeError:
+            raise _RefusedError(StatusWord.NOT_UNDERSTOOD) from None
+        track, verdict = collecting.add(track, emm.header, opened.payload)
+        self._remember(replace(self._memory, tracks=self._memory.tracks | {emm.header.kind: track}))
+        if verdict is not StatusWord.OK:
+            raise _RefusedError(verdict)
+        return b""
+
+    def _check_addressee(self, header: EmmHeader) -> None:
+        address = self._memory.address
+        mine = {EmmKind.UNIQUE: address, EmmKind.GROUP: address >> 8, EmmKind.GLOBAL: 0}[header.kind]
+        if header.address != mine:
+            raise _RefusedError(StatusWord.NOT_FOR_THIS_CARD)
+        if header.key_version != self._memory.keys.key_version:
+            raise _RefusedError(StatusWord.UNKNOWN_KEY_VERSION)
+
+    def _process_ecm(self, command: CommandApdu) -> bytes:
+        section = _section(command, tuple(Parity))
+        try:
+            ecm = parse_ecm(section)
+        except DecodeError:
+            raise _RefusedError(StatusWord.WRONG_DATA) from None
+        if self._memory.state is None:
+            raise _RefusedError(StatusWord.NO_EMM_YET)
+        if self._memory.state is CardState.SUSPENDED:
+            raise _RefusedError(StatusWord.SUSPENDED)
+        try:
+            words = open_by_rights(ecm, self._memory.rights)
+        except AuthenticationError:
+            raise _RefusedError(StatusWord.NOT_AUTHENTIC) from None
+        except NotEntitledError as refused:
+            raise _RefusedError(_refusal(refused.refusal, ecm, self._memory.rights)) from None
+        self._note_time(ecm.header.time)
+        return bytes((ecm.word_count << 4 | WORD_SIZES.index(ecm.word_size),)) + b"".join(words)
+
+    def _note_time(self, time: int) -> None:
+        self._last_time = max(self._last_time, time)
+        if self._last_time >= self._memory.last_time + TIME_STORED_EVERY_S:
+            # Who has the right sees the channel, also when the time cannot be noted.
+            with contextlib.suppress(StorageError):
+                self._remember(replace(self._memory, last_time=self._last_time))
+
+    def _remember(self, memory: CardMemory) -> None:
+        self._storage.store(memory)
+        self._memory = memory
+
+
+def _expect(command: CommandApdu, p1p2: tuple[int, ...]) -> None:
+    if command.p1 << 8 | command.p2 not in p1p2:
+        raise _RefusedError(StatusWord.WRONG_P1_P2)
+
+
+def _section(command: CommandApdu, table_ids: tuple[int, ...]) -> bytes:
+    """The whole section: P1 is its first byte, the data the others."""
+    if command.p1 not in table_ids or command.p2:
+        raise _RefusedError(StatusWord.WRONG_P1_P2)
+    if not command.data:
+        raise _RefusedError(StatusWord.WRONG_LENGTH)
+    return bytes((command.p1,)) + command.data
+
+
+def _refusal(refusal: Refusal, ecm: SealedEcm, rights: tuple[RightsBlock, ...]) -> StatusWord:
+    if refusal is Refusal.NO_PRODUCT:
+        return StatusWord.NO_RIGHT
+    if refusal is Refusal.NO_KEY:
+        return StatusWord.NO_KEY_OF_EPOCH
+    named = set(ecm.product_ids)
+    begins_later = any(
+        block.start > ecm.header.time and any(product.product_id in named for product in block.products)
+        for block in rights
+    )
+    return StatusWord.RIGHT_NOT_BEGUN if begins_later else StatusWord.RIGHT_ENDED

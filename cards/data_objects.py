@@ -1,0 +1,216 @@
+"""The data objects that GET DATA gives, each declared once: the card builds them, the host parses them.
+
+docs/card.md has the same layouts in prose. All integers big-endian, times in UTC seconds.
+"""
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any, Final
+
+from construct import (
+    Array,
+    BytesInteger,
+    ConstructError,
+    Flag,
+    Int8ub,
+    Int16ub,
+    Int32ub,
+    Struct,
+    Terminated,
+    this,
+)
+
+from cards.errors import CardReplyError
+from cards.memory.contents import CardMemory, Track
+from emm.message import FORMAT, EmmKind, Version
+from emm.payload import CardState
+
+SPECIFICATION: Final = 1
+"""Version of docs/card.md that this code implements."""
+
+NO_EMM_YET: Final = 0xFF
+RIGHT_SIZE: Final = 13
+
+
+class DataObject(IntEnum):
+    """Tags of the data objects, as P1 and P2 of GET DATA: private class, primitive, two bytes (ISO/IEC 8825-1)."""
+
+    NUMBER = 0xDF20
+    VERSIONS = 0xDF21
+    STATE = 0xDF22
+    RIGHTS = 0xDF23
+    TIME = 0xDF24
+
+
+@dataclass(frozen=True, slots=True)
+class VersionsData:
+    """What the card can read, its key version, and the version it took of each kind of EMM (None: none yet)."""
+
+    specification: int
+    emm_format: int
+    ecm_format: int
+    key_version: int
+    held: dict[EmmKind, Version | None]
+
+
+@dataclass(frozen=True, slots=True)
+class StateData:
+    """State (None: no EMM taken yet) and, of a unique EMM that is not complete, version and parts."""
+
+    state: CardState | None
+    collecting: Version | None = None
+    parts_wanted: int = 0
+    parts_held: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class HeldRight:
+    """A right that the card holds: a product from `start` (0: already) until before `end`, with keys of
+    `key_count` epochs from `first_epoch` on."""
+
+    product_id: int
+    start: int
+    end: int
+    first_epoch: int
+    key_count: int
+
+
+_NUMBER: Final = Struct("address" / BytesInteger(5), Terminated)
+_TIME: Final = Struct("time" / Int32ub, Terminated)
+_VERSION: Final = Struct("taken" / Flag, "period" / Int16ub, "revision" / Int32ub)
+_VERSIONS: Final = Struct(
+    "specification" / Int8ub,
+    "emm_format" / Int8ub,
+    "ecm_format" / Int8ub,
+    "key_version" / Int8ub,
+    "unique" / _VERSION,
+    "group" / _VERSION,
+    "global" / _VERSION,
+    Terminated,
+)
+_STATE: Final = Struct(
+    "state" / Int8ub,
+    "parts_wanted" / Int8ub,
+    "parts_held" / Int16ub,
+    "period" / Int16ub,
+    "revision" / Int32ub,
+    Terminated,
+)
+_RIGHTS: Final = Struct(
+    "rights"
+    / Array(
+        this._params.count,
+        Struct(
+            "product_id" / Int16ub,
+            "start" / Int32ub,
+            "end" / Int32ub,
+            "first_epoch" / Int16ub,
+            "key_count" / Int8ub,
+        ),
+    ),
+    Terminated,
+)
+_KIND_NAMES: Final = {EmmKind.UNIQUE: "unique", EmmKind.GROUP: "group", EmmKind.GLOBAL: "global"}
+
+
+def build(which: DataObject, memory: CardMemory, last_time: int) -> bytes:
+    """The value of a data object; `last_time` is the time of the last ECM opened, 0 for none."""
+    if which is DataObject.NUMBER:
+        return bytes(_NUMBER.build({"address": memory.address}))
+    if which is DataObject.VERSIONS:
+        return _build_versions(memory)
+    if which is DataObject.STATE:
+        return _build_state(memory)
+    if which is DataObject.RIGHTS:
+        return _build_rights(memory)
+    return bytes(_TIME.build({"time": last_time}))
+
+
+def parse_number(value: bytes) -> int:
+    """The card's address. Raises CardReplyError, as all of these."""
+    return int(_parse(_NUMBER, value, DataObject.NUMBER).address)
+
+
+def parse_time(value: bytes) -> int | None:
+    """The time of the last ECM that the card opened, or None."""
+    return int(_parse(_TIME, value, DataObject.TIME).time) or None
+
+
+def parse_versions(value: bytes) -> VersionsData:
+    """The VERSIONS object."""
+    fields = _parse(_VERSIONS, value, DataObject.VERSIONS)
+    held: dict[EmmKind, Version | None] = {}
+    for kind, name in _KIND_NAMES.items():
+        version = fields[name]
+        held[kind] = Version(version.period, version.revision) if version.taken else None
+    return VersionsData(fields.specification, fields.emm_format, fields.ecm_format, fields.key_version, held)
+
+
+def parse_state(value: bytes) -> StateData:
+    """The STATE object."""
+    fields = _parse(_STATE, value, DataObject.STATE)
+    if fields.state != NO_EMM_YET and fields.state not in tuple(CardState):
+        raise CardReplyError(f"the card says that it is in state {fields.state}, which does not exist")
+    state = None if fields.state == NO_EMM_YET else CardState(fields.state)
+    if not fields.parts_wanted:
+        return StateData(state)
+    parts = tuple(part for part in range(fields.parts_wanted) if fields.parts_held >> part & 1)
+    return StateData(state, Version(fields.period, fields.revision), fields.parts_wanted, parts)
+
+
+def parse_rights(value: bytes) -> tuple[HeldRight, ...]:
+    """The RIGHTS object."""
+    count, rest = divmod(len(value), RIGHT_SIZE)
+    if rest:
+        raise CardReplyError("the card's list of rights does not hold a whole number of them")
+    fields = _parse(_RIGHTS, value, DataObject.RIGHTS, count=count)
+    return tuple(
+        HeldRight(right.product_id, right.start, right.end, right.first_epoch, right.key_count)
+        for right in fields.rights
+    )
+
+
+def _parse(layout: Any, value: bytes, which: DataObject, **parameters: int) -> Any:
+    try:
+        return layout.parse(value, **parameters)
+    except ConstructError:
+        raise CardReplyError(f"the card's data object {which.name} cannot be read ({len(value)} bytes)") from None
+
+
+def _version(track: Track) -> dict[str, int | bool]:
+    held = track.held or Version(0, 0)
+    return {"taken": track.held is not None, "period": held.period, "revision": held.revision}
+
+
+def _build_versions(memory: CardMemory) -> bytes:
+    fields: dict[str, Any] = {name: _version(memory.tracks[kind]) for kind, name in _KIND_NAMES.items()}
+    fields |= {"specification": SPECIFICATION, "emm_format": FORMAT, "ecm_format": FORMAT}
+    return bytes(_VERSIONS.build(fields | {"key_version": memory.keys.key_version}))
+
+
+def _build_state(memory: CardMemory) -> bytes:
+    collecting = memory.tracks[EmmKind.UNIQUE].collecting
+    version = collecting.version if collecting else Version(0, 0)
+    fields = {
+        "state": NO_EMM_YET if memory.state is None else int(memory.state),
+        "parts_wanted": collecting.last_part + 1 if collecting else 0,
+        "parts_held": sum(1 << number for number, _ in collecting.parts) if collecting else 0,
+        "period": version.period,
+        "revision": version.revision,
+    }
+    return bytes(_STATE.build(fields))
+
+
+def _build_rights(memory: CardMemory) -> bytes:
+    rights = [
+        {
+            "product_id": product.product_id,
+            "start": block.start,
+            "end": block.end,
+            "first_epoch": block.first_epoch,
+            "key_count": len(product.keys),
+        }
+        for block in memory.rights
+        for product in block.products
+    ]
+    return bytes(_RIGHTS.build({"rights": rights}, count=len(rights)))

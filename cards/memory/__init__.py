@@ -1,0 +1,1 @@
+"""What a card remembers without power, and the rules by which it changes."""

@@ -1,0 +1,235 @@
+"""The one door to PC/SC. Needs the extra `cad[pcsc]` (pyscard); importing this without it raises PyscardMissingError.
+
+Nothing else imports `smartcard`. Every object here belongs to one thread at a time; the C library releases the
+interpreter's lock while a card works, so two readers on two threads run side by side (`cards.readers.pool`).
+"""
+
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any, Final, Self
+
+from cards.apdu import CommandApdu
+from cards.errors import ApduError, CardReplyError, NoReaderError, PcscError, PyscardMissingError
+from cards.readers import codes
+from cards.readers.state import CardPresence, ReaderState
+
+try:
+    from smartcard import scard
+except ModuleNotFoundError as missing:
+    raise PyscardMissingError(
+        "PC/SC needs the Python package pyscard, which is not installed",
+        "install it: apt-get install gcc libpcsclite-dev python3-dev, then pip install 'cad[pcsc]'",
+    ) from missing
+except ImportError as broken:
+    raise PyscardMissingError(
+        "pyscard is installed, but the PC/SC library libpcsclite cannot be loaded",
+        "install it: apt-get install libpcsclite1",
+    ) from broken
+
+PNP_NOTIFICATION: Final = "\\\\?PnP?\\Notification"
+_PROTOCOLS: Final = scard.SCARD_PROTOCOL_T0 | scard.SCARD_PROTOCOL_T1
+
+
+class Context:
+    """A connection to pcscd. Raises ServiceError or PermissionDeniedError when there is none to be had.
+
+    After any ServiceError it is of no further use: close it and make a new one. (`SCardIsValidContext` still calls a
+    context valid whose pcscd is dead, so it is not asked.)
+    """
+
+    def __init__(self) -> None:
+        code, self._handle = scard.SCardEstablishContext(scard.SCARD_SCOPE_SYSTEM)
+        _check(code, "connecting to PC/SC")
+
+    def readers(self) -> tuple[str, ...]:
+        """The names of the readers, in pcscd's order; empty when there are none."""
+        code, names = scard.SCardListReaders(self._handle, [])
+        if _unsigned(code) == codes.NO_READERS_AVAILABLE:
+            return ()
+        _check(code, "listing the readers")
+        return tuple(names)
+
+    def wait_for_change(self, known: Mapping[str, ReaderState], timeout_s: float) -> dict[str, ReaderState]:
+        """Block until something differs from `known`, `cancel` is called or the time is over; return what is there."""
+        asked: list[Any] = [(name, state.raw) for name, state in known.items()]
+        asked.append((PNP_NOTIFICATION, len(known) << 16))
+        code, _ = scard.SCardGetStatusChange(self._handle, int(timeout_s * 1000), asked)
+        quiet = (codes.TIMEOUT, codes.CANCELLED, codes.UNKNOWN_READER)
+        if _unsigned(code) not in quiet:
+            _check(code, "watching the readers")
+        return self.states()
+
+    def states(self) -> dict[str, ReaderState]:
+        """The readers and what is in each, at this moment."""
+        names = self.readers()
+        if not names:
+            return {}
+        unaware: list[Any] = [(name, scard.SCARD_STATE_UNAWARE) for name in names]
+        code, found = scard.SCardGetStatusChange(self._handle, 0, unaware)
+        if _unsigned(code) == codes.UNKNOWN_READER:  # unplugged since it was listed
+            return {}
+        _check(code, "looking into the readers")
+        return {name: _reader_state(name, raw, bytes(atr)) for name, raw, atr in found}
+
+    def cancel(self) -> None:
+        """End a `wait_for_change` of another thread."""
+        scard.SCardCancel(self._handle)
+
+    def connect(self, reader: str, exclusive: bool = False) -> "Connection":
+        """Power the card in `reader` and connect to it. `exclusive`: no other program may use it meanwhile.
+
+        Raises NoReaderError, NoCardError, CardInUseError, CardUnresponsiveError, UnknownCardError or ServiceError.
+        """
+        share = scard.SCARD_SHARE_EXCLUSIVE if exclusive else scard.SCARD_SHARE_SHARED
+        code, handle, protocol = scard.SCardConnect(self._handle, reader, share, _PROTOCOLS)
+        _check(code, "connecting to the card", reader)
+        return Connection(self, handle, protocol, reader, exclusive)
+
+    def close(self) -> None:
+        """Give the context back; harmless when pcscd is gone."""
+        scard.SCardReleaseContext(self._handle)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class Connection:
+    """A powered card in a reader. Made by `Context.connect` or `connect`."""
+
+    def __init__(self, context: Context, handle: int, protocol: int, reader: str, exclusive: bool) -> None:
+        self._context = context
+        self._handle = handle
+        self._protocol = protocol
+        self._exclusive = exclusive
+        self.reader = reader
+
+    @property
+    def protocol(self) -> str:
+        """`T=0` or `T=1`."""
+        return "T=0" if self._protocol == scard.SCARD_PROTOCOL_T0 else "T=1"
+
+    def transmit(self, command: bytes) -> bytes:
+        """Send one command APDU and return the response APDU (at least two bytes).
+
+        Raises CardRemovedError when the card is pulled meanwhile, and the other PcscErrors.
+        """
+        t0 = self._protocol == scard.SCARD_PROTOCOL_T0
+        pci = scard.SCARD_PCI_T0 if t0 else scard.SCARD_PCI_T1
+        sent = for_t0(command) if t0 else command
+        code, answer = scard.SCardTransmit(self._handle, pci, list(sent))
+        code = _unsigned(code)
+        if code == codes.SUCCESS and len(answer) >= 2:
+            return bytes(answer)
+        # On an error `answer` is uninitialised memory: it is neither looked at nor passed on.
+        doing = "sending a command to the card"
+        if code in (codes.SUCCESS, codes.NOT_TRANSACTED):
+            # The first error after a card was pulled says success, with an empty answer; the next "not transacted".
+            raise self._why_nothing_came(code, doing)
+        raise codes.error_of(code, doing, self.reader)
+
+    def _why_nothing_came(self, code: int, doing: str) -> Exception:
+        if code == codes.SUCCESS:
+            return codes.removed(doing, self.reader)
+        state = self._context.states().get(self.reader)
+        if state is None or state.presence is CardPresence.EMPTY:
+            return codes.removed(doing, self.reader)
+        return codes.error_of(code, doing, self.reader)
+
+    def atr(self) -> bytes:
+        """The card's answer to reset."""
+        code, _, _, _, atr = scard.SCardStatus(self._handle)
+        _check(code, "reading the answer to reset", self.reader)
+        if not atr:
+            raise CardReplyError(f"the card in {self.reader} gave no answer to reset")
+        return bytes(atr)
+
+    @contextmanager
+    def transaction(self) -> Generator[None, None, None]:
+        """Keep every other program off the card for the time of the block; waits until the card is free."""
+        _check(scard.SCardBeginTransaction(self._handle), "reserving the card", self.reader)
+        try:
+            yield
+        except BaseException:
+            scard.SCardEndTransaction(self._handle, scard.SCARD_LEAVE_CARD)  # the block's own error says more
+            raise
+        _check(scard.SCardEndTransaction(self._handle, scard.SCARD_LEAVE_CARD), "releasing the card", self.reader)
+
+    def reset(self) -> None:
+        """Reset the card: its application is no longer selected afterwards."""
+        share = scard.SCARD_SHARE_EXCLUSIVE if self._exclusive else scard.SCARD_SHARE_SHARED
+        code, protocol = scard.SCardReconnect(self._handle, share, _PROTOCOLS, scard.SCARD_RESET_CARD)
+        _check(code, "resetting the card", self.reader)
+        self._protocol = protocol
+
+    def close(self) -> None:
+        """Let go of the card; harmless when it or pcscd is gone."""
+        scard.SCardDisconnect(self._handle, scard.SCARD_LEAVE_CARD)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def list_readers() -> list[ReaderState]:
+    """Every reader and what is in it. Raises ServiceError or PermissionDeniedError."""
+    with Context() as context:
+        return list(context.states().values())
+
+
+@contextmanager
+def connect(reader: str, exclusive: bool = False) -> Generator[Connection, None, None]:
+    """A connection to the card in `reader` with a context of its own, closed after the block. Raises PcscErrors."""
+    with Context() as context:
+        names = context.readers()
+        if reader not in names:
+            known = "; connected are: " + ", ".join(names) if names else "; no reader is connected"
+            raise NoReaderError(f"there is no reader named {reader!r}{known}")
+        with context.connect(reader, exclusive) as connection:
+            yield connection
+
+
+def for_t0(command: bytes) -> bytes:
+    """The command as it goes to a T=0 card: PC/SC part 5 clause 3.1.3 has case 4 sent without Le.
+
+    The card then answers 61xx, and the host fetches the answer with GET RESPONSE.
+    """
+    try:
+        apdu = CommandApdu.decode(command)
+    except ApduError:
+        return command
+    return command[:-1] if apdu.case == 4 and not apdu.extended else command
+
+
+def _reader_state(name: str, raw: int, atr: bytes) -> ReaderState:
+    if raw & (scard.SCARD_STATE_UNKNOWN | scard.SCARD_STATE_UNAVAILABLE | scard.SCARD_STATE_IGNORE):
+        presence = CardPresence.UNAVAILABLE
+    elif raw & scard.SCARD_STATE_MUTE:
+        presence = CardPresence.MUTE
+    elif raw & scard.SCARD_STATE_PRESENT:
+        presence = CardPresence.PRESENT
+    else:
+        presence = CardPresence.EMPTY
+    in_use = bool(raw & (scard.SCARD_STATE_INUSE | scard.SCARD_STATE_EXCLUSIVE))
+    return ReaderState(name, presence, atr if presence is CardPresence.PRESENT else b"", in_use, raw)
+
+
+def _unsigned(code: int) -> int:
+    return code & 0xFFFF_FFFF
+
+
+def _check(code: int, doing: str, reader: str | None = None) -> None:
+    if _unsigned(code) != codes.SUCCESS:
+        raise codes.error_of(code, doing, reader)
+
+
+__all__ = ["Connection", "Context", "PcscError", "connect", "for_t0", "list_readers"]

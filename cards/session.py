@@ -1,0 +1,158 @@
+"""The host's side of the card application, over anything that carries APDUs (PC/SC, a software card, a test)."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from cards import data_objects
+from cards.apdu import SHORT_LE_MAX, CommandApdu, ResponseApdu
+from cards.application import (
+    CLA_APPLICATION,
+    CLA_STANDARD,
+    DEFAULT_AID,
+    SELECT_BY_NAME,
+    SELECT_WITH_ANSWER,
+    Instruction,
+)
+from cards.data_objects import DataObject, HeldRight, StateData, VersionsData
+from cards.errors import ApduError, CardRefusedError, CardReplyError, WrongCardError
+from cards.status_word import StatusWord, explain, is_more_data, is_wrong_le
+from emm.ecm import WORD_SIZES, WORDS_MAX
+from emm.message import SECTION_MAX
+from emm.secret import Secret
+from protocol import card_number
+
+ANSWER_MAX: Final = 65_536
+"""More than any answer of the application; a card that goes on answering is broken."""
+
+TAKEN: Final = frozenset({StatusWord.OK, StatusWord.PART_HELD, StatusWord.ALREADY_HELD, StatusWord.OLDER_VERSION})
+"""The answers to an EMM with which nothing is wrong."""
+
+
+@dataclass(frozen=True, slots=True)
+class CardInfo:
+    """What a card tells about itself. `last_ecm_time`: UTC seconds, None before the first channel was opened."""
+
+    address: int
+    versions: VersionsData
+    state: StateData
+    rights: tuple[HeldRight, ...]
+    last_ecm_time: int | None
+
+    @property
+    def number(self) -> str:
+        """The twelve digits printed on the card."""
+        return card_number.spell(self.address)
+
+
+@dataclass(frozen=True, slots=True)
+class ControlWords:
+    """What an ECM opened: the first word is of the parity that the ECM's table_id says, the second of the other."""
+
+    words: tuple[Secret, ...]
+
+
+class CardSession:
+    """The application on one card, selected when the session is made. One thread at a time.
+
+    `transmit` sends a command APDU and returns the response APDU; what it raises goes through.
+    Raises WrongCardError when the card has no such application, CardRefusedError when the card refuses a command,
+    CardReplyError when it answers what its specification does not allow.
+    """
+
+    def __init__(self, transmit: Callable[[bytes], bytes], aid: bytes = DEFAULT_AID) -> None:
+        self._transmit = transmit
+        self._select(aid)
+
+    def read_info(self) -> CardInfo:
+        """Read everything that the card tells about itself."""
+        return CardInfo(
+            address=data_objects.parse_number(self.read(DataObject.NUMBER)),
+            versions=data_objects.parse_versions(self.read(DataObject.VERSIONS)),
+            state=data_objects.parse_state(self.read(DataObject.STATE)),
+            rights=data_objects.parse_rights(self.read(DataObject.RIGHTS)),
+            last_ecm_time=data_objects.parse_time(self.read(DataObject.TIME)),
+        )
+
+    def read(self, which: DataObject) -> bytes:
+        """The value of one data object."""
+        p1, p2 = divmod(int(which), 256)
+        command = CommandApdu(CLA_APPLICATION, Instruction.GET_DATA, p1, p2, le=SHORT_LE_MAX)
+        return self._expect_ok(f"GET DATA {which.name}", command).data
+
+    def process_emm(self, section: bytes) -> StatusWord:
+        """Give the card an EMM section, from table_id on; return which of `TAKEN` it answers.
+
+        Raises CardRefusedError for every other answer, ApduError when `section` is no short section.
+        """
+        command = _carry(Instruction.PROCESS_EMM, section, None)
+        response = self._exchange(command)
+        if response.sw not in TAKEN:
+            raise _refused("PROCESS EMM", response.sw)
+        return StatusWord(response.sw)
+
+    def process_ecm(self, section: bytes) -> ControlWords:
+        """Give the card an ECM section, from table_id on; return the control words.
+
+        Raises CardRefusedError, whose `sw` says why the channel stays closed, ApduError when `section` is no short
+        section.
+        """
+        response = self._expect_ok("PROCESS ECM", _carry(Instruction.PROCESS_ECM, section, SHORT_LE_MAX))
+        return _control_words(response.data)
+
+    def _select(self, aid: bytes) -> None:
+        command = CommandApdu(
+            CLA_STANDARD, Instruction.SELECT, SELECT_BY_NAME, SELECT_WITH_ANSWER, aid, le=SHORT_LE_MAX
+        )
+        response = self._exchange(command)
+        if response.sw != StatusWord.OK:
+            raise WrongCardError(
+                f"the card has no application {aid.hex().upper()} (SELECT answered {response.sw:04X}: "
+                f"{explain(response.sw).meaning})"
+            )
+
+    def _expect_ok(self, name: str, command: CommandApdu) -> ResponseApdu:
+        response = self._exchange(command)
+        if response.sw != StatusWord.OK:
+            raise _refused(name, response.sw)
+        return response
+
+    def _exchange(self, command: CommandApdu) -> ResponseApdu:
+        """One command with all of its answer (7816-4 clause 5.3.4): 6Cxx asks for another Le, 61xx has more."""
+        response = self._once(command)
+        if is_wrong_le(response.sw):
+            again = (response.sw & 0xFF) or SHORT_LE_MAX
+            response = self._once(CommandApdu(command.cla, command.ins, command.p1, command.p2, command.data, le=again))
+        data = response.data
+        while is_more_data(response.sw):
+            waiting = (response.sw & 0xFF) or SHORT_LE_MAX
+            response = self._once(CommandApdu(CLA_STANDARD, Instruction.GET_RESPONSE, 0, 0, le=waiting))
+            if (is_more_data(response.sw) and not response.data) or len(data) + len(response.data) > ANSWER_MAX:
+                raise CardReplyError("the card announces more and more of its answer without giving it")
+            data += response.data
+        return ResponseApdu(response.sw, data)
+
+    def _once(self, command: CommandApdu) -> ResponseApdu:
+        try:
+            return ResponseApdu.decode(self._transmit(command.encode()))
+        except ApduError as error:
+            raise CardReplyError(f"the card's answer is not a response: {error.message}") from error
+
+
+def _carry(instruction: Instruction, section: bytes, le: int | None) -> CommandApdu:
+    if not 2 <= len(section) <= SECTION_MAX:
+        raise ApduError(f"a CA section has at most {SECTION_MAX} bytes and at least 2, not {len(section)}")
+    return CommandApdu(CLA_APPLICATION, instruction, section[0], 0, section[1:], le)
+
+
+def _control_words(data: bytes) -> ControlWords:
+    count, size_code = divmod(data[0], 16) if data else (0, 0)
+    if not 1 <= count <= WORDS_MAX or size_code >= len(WORD_SIZES) or len(data) != 1 + count * WORD_SIZES[size_code]:
+        raise CardReplyError("the card's answer to PROCESS ECM does not hold control words")
+    size = WORD_SIZES[size_code]
+    return ControlWords(tuple(Secret(data[start : start + size]) for start in range(1, len(data), size)))
+
+
+def _refused(command: str, sw: int) -> CardRefusedError:
+    explanation = explain(sw)
+    return CardRefusedError(command, sw, explanation.meaning, explanation.advice)

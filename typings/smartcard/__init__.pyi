@@ -1,0 +1,1 @@
+"""The part of pyscard that cards/pcsc.py uses."""
