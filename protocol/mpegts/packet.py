@@ -121,6 +121,11 @@ def packet_pid(raw: bytes) -> int:
     return (raw[1] & 0x1F) << 8 | raw[2]
 
 
+def packet_has_payload(raw: bytes) -> bool:
+    """Whether there is a payload; only then the continuity counter rises with it (2.4.3.3)."""
+    return bool(raw[3] & 0x10)
+
+
 def restamp(raw: bytes, pid: int, continuity_counter: int) -> bytes:
     """The same packet on another PID with another continuity counter, as a multiplexer sends on what it was given."""
     return (
