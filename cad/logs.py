@@ -22,7 +22,7 @@ SECRET_TEXT: Final = re.compile(
     re.DOTALL,
 )
 DEPTH_MAX: Final = 6
-NOISY: Final = ("uvicorn.access", "httpx", "httpcore", "aiosqlite", "mqtt", "asyncio")
+NOISY: Final = ("uvicorn", "httpx", "httpcore", "aiosqlite", "mqtt", "asyncio")
 
 
 def configure(level: str = "info", form: str = "json", stream: TextIO | None = None) -> None:

@@ -79,11 +79,16 @@ class Supervisor:
         """Return the names of the tasks that run, in the order of their start."""
         return [name for name, one in self._tasks.items() if not one.ended]
 
-    async def stop(self, name: str, timeout_s: float = 5.0) -> None:
-        """Cancel one task and wait for its end; one that does not end in time is named in the log and left behind."""
+    async def stop(self, name: str, timeout_s: float = 5.0, *, cancel: bool = True) -> None:
+        """Cancel one task and wait for its end; one that does not end in time is named in the log and left behind.
+
+        With cancel=False it is first given the time to end by itself.
+        """
         supervised = self._tasks.pop(name, None)
         if supervised is None or supervised.task is None:
             return
+        if not cancel:
+            await asyncio.wait({supervised.task}, timeout=timeout_s)
         supervised.task.cancel()
         await self._wait({supervised.task}, timeout_s)
 

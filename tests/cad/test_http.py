@@ -1,0 +1,208 @@
+"""The control socket and the loopback port: real sockets, real clients."""
+
+import asyncio
+import os
+import signal
+import socket
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from structlog.testing import capture_logs
+
+from cad.clock import SystemClock
+from cad.errors import ListenError, NotFoundError
+from cad.health import Health
+from cad.http.app import control_app, public_app
+from cad.http.server import HttpServer, bind_tcp, bind_unix
+from cad.ledger.errors import AuditBroken
+from cad.metrics import Metrics
+from cad.supervisor import Supervisor
+from protocol import card_number
+
+
+class ScriptedHeadend:
+    """Answers as a test has set it."""
+
+    def __init__(self) -> None:
+        self.broken: AuditBroken | None = None
+        self.crash = False
+
+    def status(self) -> dict[str, Any]:
+        if self.crash:
+            raise RuntimeError("a defect")
+        return {"node": "headend-1"}
+
+    async def explain(self, card: str, channel: str | None) -> dict[str, Any]:
+        if card_number.parse(card) == 999:
+            raise NotFoundError("no such card")
+        return {"card": card, "channel": channel}
+
+    def carousel(self) -> dict[str, Any]:
+        return {"multiplexes": []}
+
+    async def audit_verify(self) -> dict[str, Any]:
+        if self.broken:
+            raise self.broken
+        return {"records": 3}
+
+    async def audit_export(self) -> AsyncIterator[bytes]:
+        for number in range(3):
+            yield b'{"seq": %d}\n' % number
+
+    async def check(self) -> dict[str, Any]:
+        return {"checks": []}
+
+    def believe_clock(self) -> dict[str, Any]:
+        return {"now": "2027-01-15T08:00:00Z"}
+
+
+class Served:
+    """Both servers with their clients."""
+
+    def __init__(self, path: Path) -> None:
+        clock, self.metrics, self.headend = SystemClock(), Metrics(), ScriptedHeadend()
+        self.health = Health(clock, self.metrics, expected=("broker",))
+        self.supervisor = Supervisor(clock, lambda: 0.0)
+        tcp = bind_tcp("127.0.0.1:0")
+        self.servers = [
+            HttpServer(
+                "control", control_app(self.headend, self.health, self.metrics), bind_unix(path), self.supervisor
+            ),
+            HttpServer("public", public_app(self.health, self.metrics), tcp, self.supervisor),
+        ]
+        self.control = httpx.AsyncClient(transport=httpx.AsyncHTTPTransport(uds=str(path)), base_url="http://cad")
+        self.public = httpx.AsyncClient(base_url=f"http://127.0.0.1:{tcp.getsockname()[1]}")
+
+
+@pytest.fixture
+async def served(tmp_path: Path) -> AsyncIterator[Served]:
+    made = Served(tmp_path / "cad.sock")
+    for server in made.servers:
+        server.start()
+    yield made
+    await made.control.aclose()
+    await made.public.aclose()
+    await asyncio.gather(*(server.stop() for server in made.servers))
+    await made.supervisor.stop_all()
+
+
+async def test_health_is_served_on_both_and_control_on_the_unix_socket_only(served: Served) -> None:
+    for client in (served.control, served.public):
+        assert (await client.get("/livez")).status_code == 200
+        assert (await client.get("/readyz")).status_code == 503
+        assert "cad_condition_ok" in (await client.get("/metrics")).text
+    for path in (
+        "/v1/status",
+        "/v1/explain/000000001008",
+        "/v1/carousel",
+        "/v1/audit/verify",
+        "/v1/audit/export",
+        "/v1/check",
+    ):
+        assert (await served.control.get(path)).status_code == 200, path
+        assert (await served.public.get(path)).status_code == 404, path
+    assert (await served.control.post("/v1/clock/believe")).status_code == 200
+    assert (await served.public.post("/v1/clock/believe")).status_code == 404
+
+
+async def test_readiness_and_life_follow_the_conditions_and_say_why(served: Served) -> None:
+    answer = (await served.public.get("/readyz")).json()
+    assert answer["ready"] is False
+    assert answer["against"][0]["name"] == "broker"
+    assert answer["against"][0]["advice"]
+    with capture_logs():
+        served.health.set("broker", True)
+        assert (await served.public.get("/readyz")).json() == {"ready": True, "against": []}
+        served.health.set("tasks", False, "pump: broken")
+    dead = await served.public.get("/livez")
+    assert (dead.status_code, dead.json()["against"][0]["text"]) == (503, "pump: broken")
+
+
+async def test_status_carries_the_health(served: Served) -> None:
+    document = (await served.control.get("/v1/status")).json()
+    assert document["node"] == "headend-1"
+    assert document["health"]["ready"] is False
+    assert [one["name"] for one in document["health"]["conditions"]] == ["broker"]
+
+
+async def test_explain_passes_card_and_channel_and_tells_errors_apart(served: Served) -> None:
+    number = card_number.spell(100)
+    found = await served.control.get(f"/v1/explain/{number}", params={"channel": "sport-1"})
+    assert found.json() == {"card": number, "channel": "sport-1"}
+    mistyped = await served.control.get("/v1/explain/000000001009")
+    assert (mistyped.status_code, mistyped.json()["error"]["type"]) == (400, "CardNumberError")
+    unknown = await served.control.get(f"/v1/explain/{card_number.spell(999)}")
+    assert (unknown.status_code, unknown.json()["error"]["text"]) == (404, "no such card")
+
+
+async def test_a_broken_audit_chain_is_a_conflict_and_the_export_streams_lines(served: Served) -> None:
+    served.headend.broken = AuditBroken(7, "hash differs")
+    answer = await served.control.get("/v1/audit/verify")
+    assert (answer.status_code, answer.json()["error"]["type"]) == (409, "AuditBroken")
+    assert (await served.control.get("/v1/audit/export")).text.splitlines() == [f'{{"seq": {n}}}' for n in range(3)]
+
+
+async def test_a_defect_is_a_500_and_the_server_lives_on(served: Served) -> None:
+    served.headend.crash = True
+    answer = await served.control.get("/v1/status")
+    assert answer.status_code == 500
+    assert "defect" not in answer.text
+    assert (await served.control.get("/livez")).status_code == 200
+
+
+async def test_nonsense_requests_do_not_stop_the_server(served: Served, tmp_path: Path) -> None:
+    for junk in (
+        b"\x00" * 100,
+        b"GET / HTTP/9\r\n\r\n",
+        b"GET /" + b"a" * 70_000,
+        b"POST /livez HTTP/1.1\r\nContent-Length: -5\r\n\r\n",
+    ):
+        reader, writer = await asyncio.open_unix_connection(str(tmp_path / "cad.sock"))
+        writer.write(junk)
+        writer.write_eof()
+        async with asyncio.timeout(5):
+            await reader.read()
+        writer.close()
+    assert (await served.control.get("/livez")).status_code == 200
+
+
+async def test_signals_stay_with_the_daemon(served: Served) -> None:
+    heard = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, heard.set)
+    assert (await served.control.get("/livez")).status_code == 200
+    os.kill(os.getpid(), signal.SIGTERM)
+    async with asyncio.timeout(2):
+        await heard.wait()
+    assert (await served.control.get("/livez")).status_code == 200
+    asyncio.get_running_loop().remove_signal_handler(signal.SIGTERM)
+
+
+async def test_the_socket_is_closed_to_others_and_taken_over_only_when_dead(served: Served, tmp_path: Path) -> None:
+    path = tmp_path / "cad.sock"
+    assert path.stat().st_mode & 0o777 == 0o660
+    with pytest.raises(ListenError, match="another process listens"):
+        bind_unix(path)
+    for server in served.servers:
+        await server.stop()
+    path.unlink(missing_ok=True)
+    with socket.socket(socket.AF_UNIX) as left_over:
+        left_over.bind(str(path))
+    bind_unix(path).close()
+
+
+def test_where_it_cannot_listen_it_says_so(tmp_path: Path) -> None:
+    with pytest.raises(ListenError, match=r"node\.socket.*directory must exist"):
+        bind_unix(tmp_path / "nowhere" / "cad.sock")
+    (tmp_path / "file").touch()
+    with pytest.raises(ListenError, match="not a socket"):
+        bind_unix(tmp_path / "file")
+    taken = bind_tcp("127.0.0.1:0")
+    taken.listen()
+    with pytest.raises(ListenError, match=r"node\.http_listen.*in use"):
+        bind_tcp(f"127.0.0.1:{taken.getsockname()[1]}")
+    taken.close()
+    with pytest.raises(ListenError, match=r"node\.http_listen"):
+        bind_tcp("192.0.2.1:9464")
