@@ -1,0 +1,218 @@
+"""ECMs: published vectors by both implementations, who opens them, and what arrives from outside."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from emm.ecm import (
+    EcmHeader,
+    EcmSealer,
+    Parity,
+    ecm_size,
+    open_by_rights,
+    open_ecm,
+    parse_ecm,
+    products_max,
+    unwrap,
+    wrap,
+)
+from emm.errors import AuthenticationError, BuildError, DecodeError, NotEntitledError, Refusal
+from emm.keys import KeyLadder, LocalMasterKey
+from emm.payload import ProductKeys, RightsBlock
+from emm.secret import Secret
+from tests.support import emm_strategies as some
+from tests.support import reference_formats as reference
+from tests.support.vectors import load_vectors
+
+VECTORS = load_vectors("ecm.json")
+MASTER = bytes.fromhex(VECTORS["master_key"])
+LADDER = KeyLadder(LocalMasterKey(MASTER))
+SEALER = EcmSealer(LADDER)
+SESSION_KEY = bytes(range(16))
+WORDS = [bytes(range(8)), bytes(range(8, 16))]
+HEADER = EcmHeader(Parity.EVEN, 1_000, 7, 3)
+SECTION = SEALER.seal(HEADER, [1, 2], WORDS, SESSION_KEY)
+
+
+@pytest.mark.parametrize("vector", VECTORS["ecms"], ids=lambda vector: str(vector["name"]))
+def test_published_ecms(vector: dict[str, Any]) -> None:
+    header = EcmHeader(Parity(vector["table_id"]), vector["time"], vector["service_id"], vector["epoch"])
+    words = [bytes.fromhex(word) for word in vector["control_words"]]
+    session_key = bytes.fromhex(vector["session_key"])
+    section = SEALER.seal(header, vector["product_ids"], words, session_key)
+    assert section.hex() == vector["section"]
+    numbers = (vector["table_id"], vector["time"], vector["service_id"], vector["epoch"])
+    assert reference.ecm(MASTER, *numbers, vector["product_ids"], words, session_key) == section
+    assert reference.kdf(session_key, b"cad ecm key", section[10:12], 32).hex() == vector["ecm_key"]
+    ecm = parse_ecm(section)
+    assert [key.wrapped.hex() for key in ecm.keys] == vector["wrapped"]
+    for product_id in vector["product_ids"]:
+        key = reference.product_key(MASTER, product_id, vector["epoch"])
+        assert reference.open_ecm(section, product_id, key) == words
+        assert list(open_ecm(ecm, product_id, key)) == words
+
+
+@given(
+    some.ECM_HEADERS,
+    st.sets(some.PRODUCT_IDS, min_size=1, max_size=10),
+    st.integers(1, 2),
+    st.sampled_from([8, 16]),
+    st.binary(min_size=16, max_size=16),
+    st.randoms(use_true_random=False),
+)
+def test_every_holder_of_a_product_opens_the_ecm(
+    header: EcmHeader, products: set[int], count: int, size: int, session_key: bytes, rng: Any
+) -> None:
+    words = [rng.randbytes(size) for _ in range(count)]
+    section = SEALER.seal(header, products, words, session_key)
+    assert len(section) == ecm_size(len(products), count, size) <= 256
+    ecm = parse_ecm(section)
+    assert (ecm.header, ecm.word_count, ecm.word_size) == (header, count, size)
+    assert ecm.product_ids == tuple(sorted(products))
+    for product_id in products:
+        assert reference.open_ecm(section, product_id, LADDER.product_key(product_id, header.epoch)) == words
+        assert list(open_ecm(ecm, product_id, LADDER.product_key(product_id, header.epoch))) == words
+
+
+@given(st.binary(max_size=300) | st.binary(max_size=256).map(lambda rest: b"\x80\x70" + rest))
+def test_any_bytes_are_an_ecm_or_a_decode_error(data: bytes) -> None:
+    try:
+        ecm = parse_ecm(data)
+    except DecodeError:
+        return
+    assert ecm.associated_data + ecm.tag + ecm.ciphertext == data
+
+
+@given(st.data())
+def test_one_changed_bit_anywhere_opens_nothing(data: st.DataObject) -> None:
+    section = bytearray(SECTION)
+    bit = data.draw(st.integers(0, len(section) * 8 - 1))
+    section[bit // 8] ^= 1 << bit % 8
+    with pytest.raises((DecodeError, AuthenticationError, NotEntitledError)):
+        open_ecm(parse_ecm(bytes(section)), 2, LADDER.product_key(2, 3))
+
+
+@given(st.integers(0, len(SECTION) - 1))
+def test_cut_ecms_are_refused(size: int) -> None:
+    with pytest.raises(DecodeError):
+        parse_ecm(SECTION[:size])
+
+
+@pytest.mark.parametrize(
+    ("offset", "value", "reason"),
+    [
+        (0, 0x82, "table_id"),
+        (1, 0xF0, "section_syntax_indicator"),
+        (2, 0x00, "section_length"),
+        (3, 2, "format 2"),
+        (12, 0, "control words|product"),
+        (49, 0x30, "control words of kind 0x30"),
+        (49, 0x00, "control words of kind 0x00"),
+        (49, 0x22, "control words of kind 0x22"),
+        (49, 0x10, "16 bytes are not 1 control words of 8"),
+    ],
+)
+def test_what_is_wrong_with_an_ecm_is_said(offset: int, value: int, reason: str) -> None:
+    changed = bytearray(SECTION)
+    changed[offset] = value
+    with pytest.raises(DecodeError, match=reason):
+        parse_ecm(bytes(changed))
+
+
+def test_an_ecm_without_products_is_refused() -> None:
+    section = bytes.fromhex("8070000100000001000100010020") + bytes(32)
+    section = section[:2] + bytes([len(section) - 3]) + section[3:]
+    with pytest.raises(DecodeError, match="without a product"):
+        parse_ecm(section)
+
+
+def test_how_many_products_a_service_may_be_in() -> None:
+    assert products_max() == products_max(2, 8) == 11
+    assert products_max(2, 16) == 10
+    assert len(SEALER.seal(HEADER, range(1, 12), WORDS, SESSION_KEY)) == 244
+    with pytest.raises(BuildError, match="at most 11 products"):
+        SEALER.seal(HEADER, range(1, 13), WORDS, SESSION_KEY)
+    # ISO/IEC 13818-1: a packet has 184 bytes of payload, of which pointer_field takes one.
+    assert ecm_size(7, 2, 8) <= 183 < ecm_size(8, 2, 8)
+
+
+@pytest.mark.parametrize(
+    ("header", "products", "words", "session_key"),
+    [
+        (HEADER, [], WORDS, SESSION_KEY),
+        (HEADER, [0], WORDS, SESSION_KEY),
+        (HEADER, [65536], WORDS, SESSION_KEY),
+        (HEADER, [1, 1], WORDS, SESSION_KEY),
+        (HEADER, [1], [], SESSION_KEY),
+        (HEADER, [1], [bytes(8)] * 3, SESSION_KEY),
+        (HEADER, [1], [bytes(9)], SESSION_KEY),
+        (HEADER, [1], [bytes(8), bytes(16)], SESSION_KEY),
+        (HEADER, [1], WORDS, bytes(32)),
+        (EcmHeader(Parity.ODD, -1, 1, 1), [1], WORDS, SESSION_KEY),
+        (EcmHeader(Parity.ODD, 1 << 32, 1, 1), [1], WORDS, SESSION_KEY),
+        (EcmHeader(Parity.ODD, 1, 65536, 1), [1], WORDS, SESSION_KEY),
+        (EcmHeader(Parity.ODD, 1, 1, 65536), [1], WORDS, SESSION_KEY),
+    ],
+)
+def test_ecms_that_cannot_be_said_are_refused(
+    header: EcmHeader, products: list[int], words: list[bytes], session_key: bytes
+) -> None:
+    with pytest.raises(BuildError):
+        SEALER.seal(header, products, words, session_key)
+
+
+def _held(product_id: int, start: int, end: int, first_epoch: int, count: int = 1) -> RightsBlock:
+    keys = tuple(LADDER.product_key(product_id, first_epoch + index) for index in range(count))
+    return RightsBlock(start, end, first_epoch, (ProductKeys(product_id, keys),))
+
+
+@pytest.mark.parametrize(
+    "rights",
+    [
+        [_held(1, 0, 1_001, 3)],
+        [_held(1, 1_000, 1_001, 3)],
+        [_held(2, 0, 5_000, 2, 2)],
+        [_held(9, 0, 5_000, 3), _held(1, 0, 1_000, 3), _held(1, 1_000, 2_000, 3)],
+        [RightsBlock(0, 5_000, 3, (ProductKeys(1, (Secret(b"not the right ke"),)),)), _held(2, 0, 5_000, 3)],
+    ],
+)
+def test_rights_that_open(rights: list[RightsBlock]) -> None:
+    assert list(open_by_rights(parse_ecm(SECTION), rights)) == WORDS
+
+
+@pytest.mark.parametrize(
+    ("rights", "refusal"),
+    [
+        ([], Refusal.NO_PRODUCT),
+        ([_held(3, 0, 5_000, 3)], Refusal.NO_PRODUCT),
+        ([_held(1, 0, 1_000, 3)], Refusal.OUTSIDE_WINDOW),
+        ([_held(1, 1_001, 5_000, 3), _held(3, 0, 5_000, 3)], Refusal.OUTSIDE_WINDOW),
+        ([_held(1, 0, 5_000, 4, 2)], Refusal.NO_KEY),
+        ([_held(1, 0, 5_000, 1, 2)], Refusal.NO_KEY),
+        ([_held(1, 0, 5_000, 2), _held(2, 0, 1_000, 3)], Refusal.NO_KEY),
+    ],
+)
+def test_rights_that_do_not_open_say_why(rights: list[RightsBlock], refusal: Refusal) -> None:
+    with pytest.raises(NotEntitledError) as caught:
+        open_by_rights(parse_ecm(SECTION), rights)
+    assert caught.value.refusal is refusal
+    assert str(caught.value)
+
+
+def test_a_right_with_a_false_key_opens_nothing() -> None:
+    block = RightsBlock(0, 5_000, 3, (ProductKeys(1, (LADDER.product_key(1, 4),)),))
+    with pytest.raises(AuthenticationError):
+        open_by_rights(parse_ecm(SECTION), [block])
+
+
+def test_a_card_unwraps_with_the_forward_cipher() -> None:
+    wrapped = wrap(SESSION_KEY, LADDER.product_key(1, 3))
+    assert reference.aes_encrypt(LADDER.product_key(1, 3), wrapped) == SESSION_KEY
+    assert unwrap(wrapped, LADDER.product_key(1, 3)) == SESSION_KEY
+
+
+def test_control_words_do_not_show_themselves() -> None:
+    opened = open_ecm(parse_ecm(SECTION), 1, LADDER.product_key(1, 3))
+    assert repr(opened) == "(<secret of 8 bytes>, <secret of 8 bytes>)"
