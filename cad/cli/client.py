@@ -1,0 +1,116 @@
+"""Talk to the running daemon over its control socket."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+
+from cad.cli.options import DEFAULT_CONFIG, DEFAULT_SOCKET
+from cad.errors import CadError, CheckFailedError, DaemonUnreachableError, NotFoundError
+from config.load import load
+from protocol.errors import CardNumberError
+
+ANSWER_TIMEOUT_S: Final = 60.0
+ERRORS: Final[dict[str, type[Exception]]] = {
+    "CardNumberError": CardNumberError,
+    "NotFoundError": NotFoundError,
+    "AuditBroken": CheckFailedError,
+}
+
+
+class DaemonClient:
+    """Asks the daemon. Raises DaemonUnreachableError when there is no talking to it, or the error it answered."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._client = httpx.Client(
+            transport=httpx.HTTPTransport(uds=str(path)), base_url="http://cad", timeout=ANSWER_TIMEOUT_S
+        )
+
+    def get(self, path: str, **parameters: str) -> dict[str, Any]:
+        """Return the document that the daemon answers."""
+        return self._ask("GET", path, parameters)
+
+    def post(self, path: str) -> dict[str, Any]:
+        """Have the daemon do something, and return its answer."""
+        return self._ask("POST", path, {})
+
+    def lines(self, path: str) -> Iterator[str]:
+        """Yield the lines of a long answer as they come."""
+        with self._reached(), self._client.stream("GET", path, timeout=None) as answer:
+            if answer.is_error:
+                answer.read()
+            _raise_if_refused(answer)
+            yield from answer.iter_lines()
+
+    def close(self) -> None:
+        """Hang up."""
+        self._client.close()
+
+    def _ask(self, method: str, path: str, parameters: dict[str, str]) -> dict[str, Any]:
+        with self._reached():
+            answer = self._client.request(method, path, params=parameters)
+        _raise_if_refused(answer)
+        found = answer.json()
+        if not isinstance(found, dict):
+            raise CadError(f"the daemon's answer to {path} is not a document; do daemon and command have one version?")
+        return found
+
+    @contextmanager
+    def _reached(self) -> Iterator[None]:
+        try:
+            yield
+        except httpx.TimeoutException:
+            raise DaemonUnreachableError(
+                f"the daemon at {self.path} took the question, but does not answer; look at: systemctl status cad"
+            ) from None
+        except httpx.TransportError as error:
+            raise DaemonUnreachableError(_why(self.path, error)) from None
+
+
+@contextmanager
+def daemon(config: Path, socket_path: Path | None) -> Iterator[DaemonClient]:
+    """Find the socket (named, else in the settings, else the usual one) and talk to the daemon behind it."""
+    if socket_path is None and (config != DEFAULT_CONFIG or _is_readable(config)):
+        socket_path = load(config).node.socket
+    client = DaemonClient(socket_path or DEFAULT_SOCKET)
+    try:
+        yield client
+    finally:
+        client.close()
+
+
+def _is_readable(path: Path) -> bool:
+    try:
+        path.open("rb").close()
+    except OSError:
+        return False
+    return True
+
+
+def _raise_if_refused(answer: httpx.Response) -> None:
+    if not answer.is_error:
+        return
+    try:
+        error = answer.json()["error"]
+        kind, text = str(error["type"]), str(error["text"])
+    except (ValueError, LookupError, TypeError):
+        raise CadError(f"the daemon failed with HTTP status {answer.status_code}; look at its log") from None
+    raise ERRORS.get(kind, CadError)(text)
+
+
+def _why(path: Path, error: httpx.TransportError) -> str:
+    cause: BaseException | None = error
+    while cause is not None and not (isinstance(cause, OSError) and cause.errno is not None):
+        cause = cause.__cause__ or cause.__context__
+    match cause:
+        case FileNotFoundError():
+            return f"no daemon runs: there is no socket {path}. Start it (systemctl start cad), or name --socket"
+        case ConnectionRefusedError():
+            return f"no daemon runs: nobody listens on {path} any more. Start it: systemctl start cad"
+        case PermissionError():
+            return f"you may not use {path}: become a member of its group (usermod -aG cad USER), or use sudo"
+        case _:
+            return f"the daemon at {path} hung up: {error}"

@@ -1,0 +1,23 @@
+"""`cad serve`: the daemon."""
+
+from pathlib import Path
+
+import click
+
+from cad.cli.options import config_option
+
+
+@click.command("serve")
+@config_option
+def command(config: Path) -> int:
+    """Run the daemon in the foreground until SIGTERM.
+
+    SIGHUP reads the settings again. A second SIGTERM leaves at once; nothing that was answered is lost by that.
+    """
+    from cad import logs
+    from cad.app import serve
+    from config.load import load
+
+    settings = load(config)
+    logs.configure(settings.log.level, settings.log.format)
+    return serve(settings, config)
