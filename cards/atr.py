@@ -18,7 +18,7 @@ _COMPACT_TLV: Final = 0x80
 _CAPABILITIES_TAG: Final = 0x7
 _APPLICATION_TAG: Final = 0xF
 # Selection by the full application name; data units of one byte; extended Lc and Le (7816-4 table 117 to 119).
-_CAPABILITIES: Final = bytes((0x80, 0x01, 0x40))
+_CAPABILITIES: Final = bytes((0x80, 0x21, 0x40))
 
 
 @dataclass(frozen=True, slots=True)

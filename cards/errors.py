@@ -11,6 +11,9 @@ class CardsError(Exception):
         self.message = message
         self.advice = advice or self.default_advice
 
+    def __str__(self) -> str:
+        return f"{self.message}; {self.advice}" if self.advice else self.message
+
 
 class ApduError(CardsError):
     """Bytes that are not a command or response of ISO/IEC 7816-4, or one that cannot be spelled."""

@@ -71,15 +71,16 @@ def changes(before: Mapping[str, ReaderState], after: Mapping[str, ReaderState])
     A card that was pulled and another put in between the two looks shows in pcscd's count and gives both events.
     """
     events: list[ReaderEvent] = []
-    for name in before.keys() - after.keys():
-        if before[name].presence in _ARRIVAL:
+    for name, was in before.items():
+        if name in after:
+            continue
+        if was.presence in _ARRIVAL:
             events.append(ReaderEvent(ReaderEventKind.CARD_REMOVED, name))
         events.append(ReaderEvent(ReaderEventKind.READER_REMOVED, name))
     for name, now in after.items():
-        was = before.get(name)
-        if was is None:
+        if name not in before:
             events.append(ReaderEvent(ReaderEventKind.READER_ADDED, name))
-        events += _card_changes(was, now)
+        events += _card_changes(before.get(name), now)
     return events
 
 
