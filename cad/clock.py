@@ -1,6 +1,7 @@
 """The one place that reads a clock. Everything else is given a `Clock`, or a time."""
 
 import asyncio
+import contextlib
 import math
 import time
 from collections.abc import Callable
@@ -25,6 +26,10 @@ class Clock(Protocol):
 
     async def sleep(self, seconds: float) -> None:
         """Wait. Zero or less only lets others run."""
+        ...
+
+    async def wait(self, event: asyncio.Event, seconds: float) -> bool:
+        """Wait for the event, but no longer than that. Returns whether it is set."""
         ...
 
 
@@ -84,6 +89,13 @@ class SystemClock:
     async def sleep(self, seconds: float) -> None:
         """Wait on the event loop."""
         await asyncio.sleep(max(0.0, seconds))
+
+    async def wait(self, event: asyncio.Event, seconds: float) -> bool:
+        """Wait on the event loop for the event, but no longer than that. Returns whether it is set."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(max(0.0, seconds)):
+                await event.wait()
+        return event.is_set()
 
     def remember(self, last_seen: float) -> None:
         """Compare with the last time that the ledger has seen; call once at start, before anything is sent.

@@ -70,6 +70,9 @@ class Metrics:
             "cad_rate_allocated_bps", "Bits per second the multiplexer allocates", mux, registry=here
         )
         self.sent_bits = Counter("cad_sent_bits", "Bits sent, packet overhead included", mux, registry=here)
+        self.emm_failures = Counter(
+            "cad_emm_failures", "EMMs that could not be made: the card's rights do not fit", mux, registry=here
+        )
         self.sent_emms = Counter("cad_sent_emms", "EMMs sent, by carousel ring", ring, registry=here)
         self.cycle_seconds = Gauge(
             "cad_cycle_seconds", "Time of one turn of a ring at the present rate", ring, registry=here
@@ -115,7 +118,15 @@ class Metrics:
         """Remove the series of a multiplex that is no longer in the settings."""
         for metric in (
             *(self.publish_to_air, self.oldest_unsent, self.link_up, self.link_connects, self.link_errors),
-            *(self.allocated, self.sent_bits, self.sent_emms, self.cycle_seconds, self.ring_cards, self.shortfall),
+            *(
+                self.allocated,
+                self.sent_bits,
+                self.emm_failures,
+                self.sent_emms,
+                self.cycle_seconds,
+                self.ring_cards,
+                self.shortfall,
+            ),
         ):
             metric.remove_by_labels({"multiplex": multiplex})
 

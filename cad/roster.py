@@ -183,7 +183,8 @@ class Roster:
         """Size in bytes to reckon with for each slot's EMM before it has been sealed once."""
         counts = np.diff(self._first.astype(np.int64))
         sizes = _TYPICAL_FRAME + np.where(counts > 0, _TYPICAL_WINDOW + _TYPICAL_PRODUCT * counts, 0)
-        return np.minimum(sizes, 4096).astype(np.uint16)
+        typical: npt.NDArray[np.uint16] = np.minimum(sizes, 4096).astype(np.uint16)
+        return typical
 
 
 class SectionCache:

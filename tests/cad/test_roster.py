@@ -70,7 +70,9 @@ def test_leaves_an_older_revision_aside() -> None:
         ([], [(9, 1, 0, None)]),
     ],
 )
-def test_refuses_what_the_ledger_cannot_hold(cards: list[tuple[int, int, int, bool]], rights: list[tuple[int, int, int, int | None]]) -> None:
+def test_refuses_what_the_ledger_cannot_hold(
+    cards: list[tuple[int, int, int, bool]], rights: list[tuple[int, int, int, int | None]]
+) -> None:
     with pytest.raises(ValueError, match="card"):
         Roster().load(card_block(cards), right_block(rights))
 

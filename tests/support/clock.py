@@ -30,6 +30,17 @@ class ManualClock:
         heapq.heappush(self._sleepers, (self._now + seconds, next(self._order), woken))
         await woken
 
+    async def wait(self, event: asyncio.Event, seconds: float) -> bool:
+        set_by_then = asyncio.ensure_future(event.wait())
+        woken = asyncio.get_running_loop().create_future()
+        heapq.heappush(self._sleepers, (self._now + seconds, next(self._order), woken))
+        try:
+            await asyncio.wait({set_by_then, woken}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            set_by_then.cancel()
+            woken.cancel()
+        return event.is_set()
+
     def set(self, now: float) -> None:
         """Set the time without waking anybody; for code that does not sleep."""
         self._now = now

@@ -1,0 +1,113 @@
+"""`cad demo`: the main job on embedded defaults, shown to a person."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.text import Text
+
+from cad import logs
+from cad.clock import Clock, SystemClock
+from cad.demo import scenario
+from cad.demo.scenario import DemoResult, Stage
+
+COLOURS = {
+    "portal": "magenta",
+    "headend": "cyan",
+    "multiplexer": "blue",
+    "receiver": "yellow",
+    "card": "green",
+    "broker": "blue",
+}
+
+
+class Narrator:
+    """Prints who does what, with the time since the start; says nothing where only JSON is wanted."""
+
+    def __init__(self, console: Console, clock: Clock, silent: bool) -> None:
+        self._console = console
+        self._clock = clock
+        self._start = clock.monotonic()
+        self._silent = silent
+
+    def __call__(self, who: str, what: str) -> None:
+        if not self._silent:
+            line = Text(f"{self._clock.monotonic() - self._start:7.2f} s  ", style="dim")
+            line.append(f"{who:<12}", style=f"bold {COLOURS[who]}")
+            line.append(what)
+            self._console.print(line, soft_wrap=True)
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object at the end and nothing else.")
+@click.option(
+    "--stay/--no-stay", default=None, help="Leave the daemon up afterwards until Ctrl-C.  [default: on a terminal]"
+)
+def command(as_json: bool, stay: bool | None) -> None:
+    """Show the main job: an order over MQTT opens a channel on a TV card.
+
+    Starts a broker, the daemon, a multiplexer and two receivers with a card each, all on loopback and in a directory
+    that is gone afterwards. Ends with exit code 0 when the ordered channel opened on the one card and stayed closed on
+    the other.
+    """
+    logs.configure("error", "console")
+    console = Console(highlight=False)
+    if stay is None:
+        stay = sys.stdout.isatty() and not as_json
+    try:
+        result = asyncio.run(_show(console, as_json, stay))
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+    if as_json:
+        click.echo(json.dumps(document(result)))
+
+
+def document(result: DemoResult) -> dict[str, Any]:
+    """The demo's result as `--json` prints it. Seconds from the publication of the order."""
+    return {
+        "channel": result.channel,
+        "card": result.card,
+        "closed_card": result.other_card,
+        "broker": result.broker,
+        "replied_after_s": round(result.replied_after_s, 3),
+        "on_air_after_s": round(result.on_air_after_s, 3),
+        "visible_after_s": round(result.visible_after_s, 3),
+        "on_air_by": result.reply["on_air_by"],
+        "visible_by": result.reply["visible_by"],
+    }
+
+
+async def _show(console: Console, as_json: bool, stay: bool) -> DemoResult:
+    tell = Narrator(console, SystemClock(), silent=as_json)
+    async with scenario.staged(tell) as stage:
+        result = await scenario.play(stage, tell)
+        if not as_json:
+            console.print(_headline(result))
+        if stay:
+            _invite(console, stage)
+            await _until_interrupted(stage)
+    return result
+
+
+def _headline(result: DemoResult) -> str:
+    return f"{result.channel} became visible on card {result.card} after {result.visible_after_s:.2f} s."
+
+
+def _invite(console: Console, stage: Stage) -> None:
+    settings = stage.place.settings
+    console.print("\nThe daemon stays up until Ctrl-C. Look around, in another terminal:\n")
+    for words in ("status", f"explain {stage.rooms[0].number}", "carousel top"):
+        console.print(f"  .venv/bin/cad --socket {settings.node.socket} {words}")
+    console.print(f"  mosquitto_sub -p {settings.mqtt.port} -V 5 -v -t 'cad/v1/#'")
+    console.print(f"  metrics and probes: {settings.node.http_listen}, /metrics /livez /readyz")
+    console.print(f"  the daemon's log: {stage.log_path}")
+
+
+async def _until_interrupted(stage: Stage) -> None:
+    await asyncio.get_running_loop().run_in_executor(None, stage.daemon.wait)
+    raise scenario.DemoFailedError(f"the daemon ended by itself; its log ends:\n{stage.log_tail()}")

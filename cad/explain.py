@@ -1,0 +1,159 @@
+"""Why a card can see a channel or not: the order, the right, the key, and when it was last on the air (X5). Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from cad import clock as clocks
+from cad.ledger.model import SUSPENDED, CardView, SubscriptionView
+from config.settings import NetworkSettings, ServiceSettings
+from emm.calendar import Calendar
+from emm.plan import Window, plan_card
+from protocol import card_number
+
+CHANGES_SHOWN: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """`code` is stable; `sentence` is what can be told to the customer."""
+
+    visible: bool
+    code: str
+    sentence: str
+
+
+def explain_card(
+    view: CardView, network: NetworkSettings, calendar: Calendar, now: float, on_air: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """All that is known of a card. `now` in Unix seconds, `on_air` as `NetworkOnAir.on_air` gives it."""
+    period = calendar.period(now)
+    content = plan_card(view.state == SUSPENDED, view.rights, period, calendar)
+    names = {product.product_id: product.id for product in network.products}
+    return {
+        "card": card_number.spell(view.address),
+        "operator": view.operator,
+        "network": network.id,
+        "subscriber": view.subscriber,
+        "state": view.state,
+        "reason": view.reason,
+        "assigned_at": clocks.spell(view.assigned_at),
+        "changed_at": clocks.spell(view.changed_at),
+        "emm": {
+            "key_version": view.key_version,
+            "period": period,
+            "revision": view.revision,
+            "renewed_at": clocks.spell(calendar.period_end(period)),
+        },
+        "subscriptions": [_subscription(one, now) for one in view.subscriptions],
+        "rights": [_window(window, names) for window in content.windows],
+        "on_air": list(on_air),
+        "changes": [
+            {
+                "command": one.command_id,
+                "revision": one.revision,
+                "at": clocks.spell(one.at),
+                "first_sent": {multiplex: clocks.spell(at) for multiplex, at in one.aired.items()},
+            }
+            for one in view.changes[:CHANGES_SHOWN]
+        ],
+    }
+
+
+def explain_channel(
+    view: CardView,
+    network: NetworkSettings,
+    service: ServiceSettings,
+    calendar: Calendar,
+    now: float,
+    on_air: Sequence[Mapping[str, Any]],
+) -> dict[str, Any]:
+    """Why the card can see the service or not: `products` that open it, and the verdict."""
+    products = {product.product_id: product.id for product in network.products if service.id in product.services}
+    verdict = judge(view, service, products, calendar, now, on_air)
+    return {
+        "service": service.id,
+        "name": service.name,
+        "products": sorted(products.values()),
+        "visible": verdict.visible,
+        "code": verdict.code,
+        "sentence": verdict.sentence,
+    }
+
+
+def judge(
+    view: CardView,
+    service: ServiceSettings,
+    products: Mapping[int, str],
+    calendar: Calendar,
+    now: float,
+    on_air: Sequence[Mapping[str, Any]],
+) -> Verdict:
+    """The verdict on one card and service; `products` are those that open the service, by product_id."""
+    name = service.name
+    if not products:
+        return Verdict(False, "no_product", f"{name} is in no product of the headend, so no card can open it.")
+    if view.state == SUSPENDED:
+        because = f" ({view.reason})" if view.reason else ""
+        return Verdict(False, "suspended", f"The card is suspended{because}; its subscriptions are kept.")
+    mine = [right for right in view.rights if right.product_id in products]
+    if not mine:
+        return Verdict(False, "no_subscription", f"No subscription of this card includes {name}.")
+    if not any(right.start <= now and (right.end is None or now < right.end) for right in mine):
+        later = [right.start for right in mine if right.start > now]
+        if later:
+            return Verdict(False, "not_begun", f"The subscription with {name} begins at {clocks.spell(min(later))}.")
+        ended = max(right.end for right in mine if right.end is not None)
+        return Verdict(False, "ended", f"The subscription with {name} ended at {clocks.spell(ended)}.")
+    content = plan_card(False, view.rights, calendar.period(now), calendar)
+    held = {product for window in content.windows for product in window.product_ids}
+    if held.isdisjoint(products):
+        return Verdict(False, "not_in_emm", f"The right to {name} is not in the card's EMM; report this.")
+    never = [place["multiplex"] for place in on_air if place["last_sent_at"] is None]
+    if not on_air:
+        return Verdict(False, "no_multiplex", "The network has no multiplex, so nothing reaches the card.")
+    if len(never) == len(on_air):
+        return Verdict(
+            False,
+            "not_on_air",
+            f"The right to {name} is ordered, but has not been on the air yet on {', '.join(never)}.",
+        )
+    if view.changes and len(view.changes[0].aired) == 0:
+        return Verdict(
+            False, "not_on_air", f"The newest change of this card is not on the air yet; {name} follows soon."
+        )
+    return Verdict(
+        True,
+        "visible",
+        f"The card may open {name}. If the picture is missing, leave the receiver on {name} for some minutes; "
+        "`card refresh` sends the right again at once.",
+    )
+
+
+def _subscription(one: SubscriptionView, now: float) -> dict[str, Any]:
+    if now < one.starts_at:
+        state = "to come"
+    elif one.ends_at is not None and one.ends_at <= now:
+        state = "ended"
+    else:
+        state = "live"
+    return {
+        "subscription": one.subscription,
+        "offer": one.offer,
+        "names": dict(one.offer_names),
+        "products": list(one.products),
+        "state": state,
+        "starts_at": clocks.spell(one.starts_at),
+        "ends_at": None if one.ends_at is None else clocks.spell(one.ends_at),
+    }
+
+
+def _window(window: Window, names: Mapping[int, str]) -> dict[str, Any]:
+    return {
+        "products": [names.get(product, str(product)) for product in window.product_ids],
+        "from": None if window.start == 0 else clocks.spell(window.start),
+        "until": clocks.spell(window.end),
+        "key_epochs": list(range(window.first_epoch, window.first_epoch + window.key_count)),
+    }
