@@ -53,7 +53,7 @@ class DemoMultiplexer:
         self.connections: set[EmmgConnection] = set()
         self.clock = clock
         self.bandwidth_kbps = bandwidth_kbps
-        self._on_datagrams = on_datagrams
+        self.on_datagrams = on_datagrams
         self._outputs: list[Output] = []
         self._server: asyncio.Server | None = None
         self._udp: asyncio.DatagramTransport | None = None
@@ -145,8 +145,8 @@ class DemoMultiplexer:
 
     def take(self, connection: "EmmgConnection", datagrams: tuple[bytes, ...]) -> None:
         """Queue what an EMMG has sent."""
-        if self._on_datagrams is not None:
-            self._on_datagrams(datagrams)
+        if self.on_datagrams is not None:
+            self.on_datagrams(datagrams)
         if connection.packet_mode:
             for datagram in datagrams:
                 self.composer.put_packets(split_packets(datagram))

@@ -1,7 +1,7 @@
 """The demo multiplexer's transport stream: what goes into which packet, and when. Pure: time comes as an argument.
 
 A constant rate of packets is cut into slots. Tables and ECMs that are due go first, then EMMs up to the rate granted to
-them, then null packets.
+them, then null packets. Packed per section, the packets of an EMM follow one another directly.
 
 Source: ISO/IEC 13818-1, 2.4; ETSI TR 101 290, 5.2.1 (PAT and PMT at least every 0.5 s) and 5.2.2 (CAT).
 """
@@ -199,23 +199,22 @@ class StreamComposer:
         """The packet of the slot that is on the air at that time."""
         for periodic in self._periodic:
             self._urgent.extend(periodic.due(at))
-        if self._urgent:
+        # Simple demultiplexers lose an EMM whose packets do not follow one another.
+        unfinished = bool(self._ready) and self.plan.packing is Packing.PER_SECTION
+        if self._urgent and not unfinished:
             return self._urgent.popleft()
-        if at >= self._next_emm_at and (packet := self._next_emm_packet()) is not None:
-            # What was not used is lost; a burst after a pause would exceed what was granted.
-            self._next_emm_at = max(self._next_emm_at, at - self._emm_spacing_s) + self._emm_spacing_s
+        granted = self.emm_rate_bps > 0 and at >= self._next_emm_at
+        if (unfinished or granted) and (packet := self._next_emm_packet()) is not None:
+            if self.emm_rate_bps > 0:
+                # What was not used is lost; a burst after a pause would exceed what was granted.
+                spacing_s = PACKET_BITS / self.emm_rate_bps
+                self._next_emm_at = max(self._next_emm_at, at - spacing_s) + spacing_s
             self.counts.emm_packets += 1
             return packet
         self.counts.null_packets += 1
         return NULL_PACKET
 
-    @property
-    def _emm_spacing_s(self) -> float:
-        return PACKET_BITS / self.emm_rate_bps if self.emm_rate_bps > 0 else math.inf
-
     def _next_emm_packet(self) -> bytes | None:
-        if self.emm_rate_bps <= 0:
-            return None
         while not self._ready and self._waiting:
             is_packet, datagram = self._waiting.popleft()
             self._waiting_bytes -= len(datagram)
