@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 
 from config.errors import Problem
-from config.settings import PRODUCTS_PER_SERVICE_MAX, MultiplexSettings, NetworkSettings, Settings
+from config.settings import PRODUCTS_PER_SERVICE_MAX, MultiplexSettings, NetworkSettings, Settings, listen_address
 from protocol import card_number
 
 
@@ -32,6 +32,10 @@ def remarks(settings: Settings) -> list[Problem]:
     found = []
     if settings.mqtt.tls is None and not _is_loopback(settings.mqtt.host):
         found.append(Problem("mqtt", "the broker is on another machine and there is no [mqtt.tls]: orders go in clear"))
+    listen = listen_address(settings.node.http_listen)
+    if listen is not None and not _is_loopback(listen[0]):
+        text = "is not on the loopback: whoever reaches it reads operators and figures; leave that to a proxy"
+        found.append(Problem("node.http_listen", text))
     for at, mux in _multiplexes(settings):
         # ETSI TS 103 197 clause 6.2.3: the upper half of client_id should be the CA_system_id.
         if mux.client_id >> 16 != settings.ca.ca_system_id:
