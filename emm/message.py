@@ -17,6 +17,7 @@ from construct import (
 )
 
 from emm.errors import BuildError, DecodeError
+from protocol import card_number
 
 # ETR 289, CA_message_section: a short section of at most 256 bytes, no CRC.
 SECTION_MAX: Final = 256
@@ -26,8 +27,8 @@ SHORT_SECTION: Final = 0x7000
 
 FORMAT: Final = 1
 TAG_SIZE: Final = 16
+ADDRESS_MAX: Final = card_number.ADDRESS_MAX
 PARTS_MAX: Final = 16
-ADDRESS_MAX: Final = 99_999_999_999
 
 
 class EmmKind(IntEnum):
@@ -109,8 +110,13 @@ def payload_max(kind: EmmKind) -> int:
 
 
 def head_packer(kind: EmmKind) -> struct.Struct:
-    """Return a packer of the same header, made from its declaration, for those who build many."""
-    return struct.Struct(">" + "".join(field.subcon.fmtstr.lstrip(">") for field in _HEAD[kind].subcons))
+    """Return a packer of the same header, for those who build many."""
+    return packer(_HEAD[kind])
+
+
+def packer(declaration: Any) -> struct.Struct:
+    """Return what packs a declaration of nothing but big-endian integers, made from the declaration."""
+    return struct.Struct(">" + "".join(field.subcon.fmtstr.lstrip(">") for field in declaration.subcons))
 
 
 def parse_emm(section: bytes) -> SealedEmm:

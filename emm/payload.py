@@ -1,5 +1,6 @@
 """What an EMM says once it is opened: the state of the card and its rights. Declared once; docs/emm.md in prose."""
 
+import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
@@ -21,9 +22,10 @@ from construct import (
 )
 
 from emm.errors import BuildError, DecodeError
-from emm.message import EmmHeader, EmmKind, payload_max
+from emm.message import EmmHeader, EmmKind, packer, payload_max
 from emm.secret import KEY_SIZE, Secret
 
+EPOCH_MAX: Final = 0xFFFF
 RIGHTS_TAG: Final = 0x01
 IGNORABLE_TAGS: Final = 0x80
 """A receiver refuses an EMM with a block it does not know below this tag, and skips such a block from here on."""
@@ -79,11 +81,9 @@ class EmmPayload:
         return tuple(block for block in self.blocks if isinstance(block, RightsBlock))
 
 
+_RIGHTS_HEAD: Final = Struct("start" / Int32ub, "end" / Int32ub, "first_epoch" / Int16ub, "key_count" / Int8ub)
 _RIGHTS: Final = Struct(
-    "start" / Int32ub,
-    "end" / Int32ub,
-    "first_epoch" / Int16ub,
-    "key_count" / Int8ub,
+    *_RIGHTS_HEAD.subcons,
     "products"
     / Array(
         this._params.product_count,
@@ -96,6 +96,8 @@ _PAYLOAD: Final = Struct(
     "blocks" / PrefixedArray(Int8ub, Struct("tag" / Int8ub, "value" / Prefixed(Int8ub, GreedyBytes))),
     Terminated,
 )
+
+_PACK_RIGHTS_HEAD: Final = packer(_RIGHTS_HEAD).pack
 
 
 def product_size(key_count: int) -> int:
@@ -150,6 +152,29 @@ def join_parts(parts: Iterable[tuple[EmmHeader, EmmPayload]]) -> EmmPayload:
     if len(states) != 1:
         raise DecodeError("the parts disagree about the state of the card")
     return EmmPayload(states.pop(), tuple(block for _, payload in ordered for block in payload.blocks))
+
+
+def pack_card_payload(state: CardState, blocks: Sequence[bytes]) -> bytes:
+    """Return the payload of blocks out of `pack_rights`: what `build_payload` builds, for those who build many."""
+    return bytes((state, len(blocks))) + b"".join(blocks)
+
+
+def pack_rights(window: tuple[int, int, int, int], products: Sequence[bytes]) -> bytes:
+    """Return a rights block with its tag and length, for those who build many.
+
+    `window`: start, end, first_epoch, key_count. `products`: product_id in two bytes and the keys of each product.
+    Raises `BuildError` for numbers without a place.
+    """
+    start, end, first_epoch, key_count = window
+    if end <= start or first_epoch + key_count - 1 > EPOCH_MAX:
+        raise BuildError(
+            f"a window from {start} to {end} with {key_count} keys from epoch {first_epoch} cannot be said"
+        )
+    try:
+        value = _PACK_RIGHTS_HEAD(start, end, first_epoch, key_count) + b"".join(products)
+    except struct.error:
+        raise BuildError(f"a number of the window {window} does not fit its field") from None
+    return bytes((RIGHTS_TAG, len(value))) + value
 
 
 def _part_number(part: tuple[EmmHeader, EmmPayload]) -> int:
@@ -226,6 +251,6 @@ def _fault(block: RightsBlock, key_count: int) -> str | None:
         return "product_id 0 does not exist"
     if block.end <= block.start:
         return "a window ends before it starts"
-    if block.first_epoch + key_count - 1 > 0xFFFF:
+    if block.first_epoch + key_count - 1 > EPOCH_MAX:
         return "an epoch is above 65535"
     return None

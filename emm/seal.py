@@ -34,13 +34,13 @@ from emm.payload import (
     RIGHTS_HEAD_SIZE,
     CardState,
     EmmPayload,
-    ProductKeys,
-    RightsBlock,
     build_payload,
+    pack_card_payload,
+    pack_rights,
     parse_payload,
     product_size,
 )
-from emm.plan import CardContent, Window
+from emm.plan import PRODUCT_ID_MAX, CardContent, Window
 from emm.secret import SIV_KEY_SIZE
 
 PAYLOADS_CACHED: Final = 8192
@@ -112,18 +112,19 @@ class EmmSealer:
 
     def _build_payloads(self, content: CardContent) -> tuple[bytes, ...]:
         state = CardState.SUSPENDED if content.suspended else CardState.ACTIVE
-        return tuple(
-            [
-                build_payload(EmmKind.UNIQUE, EmmPayload(state, tuple([self._block(window) for window in part])))
-                for part in _split(content)
-            ]
-        )
+        return tuple([pack_card_payload(state, list(map(self._block, part))) for part in _split(content)])
 
-    def _block(self, window: Window) -> RightsBlock:
-        epochs = range(window.first_epoch, window.first_epoch + window.key_count)
+    def _block(self, window: Window) -> bytes:
+        ids = window.product_ids
+        if not ids or min(ids) < 1 or max(ids) > PRODUCT_ID_MAX or window.key_count not in (1, 2):
+            raise BuildError(f"no EMM can say {window}")
         key = self._ladder.product_key
-        products = [ProductKeys(each, tuple([key(each, epoch) for epoch in epochs])) for each in window.product_ids]
-        return RightsBlock(window.start, window.end, window.first_epoch, tuple(products))
+        first, second = window.first_epoch, window.first_epoch + 1
+        if window.key_count == 1:
+            products = [each.to_bytes(2, "big") + key(each, first) for each in ids]
+        else:
+            products = [each.to_bytes(2, "big") + key(each, first) + key(each, second) for each in ids]
+        return pack_rights((window.start, window.end, first, window.key_count), products)
 
 
 def section_sizes(content: CardContent) -> tuple[int, ...]:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from emm.errors import AuthenticationError, BuildError, DecodeError, PlanError
 from emm.keys import KeyLadder, LocalMasterKey
 from emm.message import EmmHeader, EmmKind, Version, build_head
-from emm.payload import CardState, EmmPayload, OpaqueBlock, build_payload, join_parts
+from emm.payload import CardState, EmmPayload, OpaqueBlock, build_payload, join_parts, parse_payload
 from emm.plan import CardContent, Window
 from emm.seal import EmmSealer, open_global, open_group, open_unique, section_sizes
 from tests.support import emm_strategies as some
@@ -113,6 +113,31 @@ def test_the_fast_header_is_the_declared_header(
         header = EmmHeader(EmmKind.UNIQUE, address, key_version, version, part, len(sections) - 1)
         head = build_head(header, len(section) - 33)
         assert section[: len(head)] == head
+
+
+@given(some.CONTENTS)
+def test_the_fast_payload_is_the_declared_payload(content: CardContent) -> None:
+    for section in SEALER.unique(1, 1, Version(1, 1), content):
+        plain = reference.open_unique_emm(MASTER, section)
+        assert build_payload(EmmKind.UNIQUE, parse_payload(EmmKind.UNIQUE, plain)) == plain
+
+
+@pytest.mark.parametrize(
+    "window",
+    [
+        Window(5, 5, 1, 1, (1,)),
+        Window(0, 1 << 32, 1, 1, (1,)),
+        Window(-1, 5, 1, 1, (1,)),
+        Window(0, 5, 65535, 2, (1,)),
+        Window(0, 5, 65536, 1, (1,)),
+        Window(0, 5, 1, 3, (1,)),
+        Window(0, 5, 1, 1, (0,)),
+        Window(0, 5, 1, 1, (65536,)),
+    ],
+)
+def test_windows_that_cannot_be_said_are_refused(window: Window) -> None:
+    with pytest.raises(BuildError):
+        SEALER.unique(1, 1, Version(1, 1), CardContent(suspended=False, windows=(window,)))
 
 
 def test_equal_content_gives_equal_bytes_from_any_sealer() -> None:
