@@ -2,6 +2,7 @@
 
 import re
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Annotated, Final
 
 from pydantic import (
@@ -55,6 +56,7 @@ def _sorted(texts: dict[str, str]) -> dict[str, str]:
     return dict(sorted(texts.items()))
 
 
+@lru_cache(maxsize=1024)
 def spell_moment(at: int) -> str:
     """Return Unix seconds as RFC 3339 in UTC."""
     return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

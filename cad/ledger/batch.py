@@ -1,0 +1,272 @@
+"""One transaction's worth of messages: each is decided on alone, in order, and all rows are written at once (I7)."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import structlog
+from sqlalchemy import Connection
+
+from cad.ledger import audit, rows
+from cad.ledger.decide import Context, decide
+from cad.ledger.model import (
+    SUSPENDED,
+    AuditHead,
+    CardChange,
+    Grants,
+    Intake,
+    NoPromise,
+    Order,
+    OutboxMessage,
+    Outcome,
+    Promise,
+    Refusal,
+    Unreadable,
+)
+from cad.ledger.working import Answered, CardRow, Decision, WorkingSet
+from protocol.portal import topics
+from protocol.portal.codes import Code, retryable, text
+from protocol.portal.events import REJECT_TYPE, REPLY_TYPE
+from protocol.portal.replies import Reject, Reply, Status
+
+log = structlog.get_logger(__name__)
+
+_NO_PROMISE: Final = NoPromise()
+
+
+@dataclass(slots=True)
+class Counters:
+    """Where the numbered rows go on, and where the audit chain ends."""
+
+    command_seq: int
+    change_seq: int
+    outbox_seq: int
+    offer_id: int
+    subscription_id: int
+    head: AuditHead
+
+
+@dataclass(slots=True)
+class Batch:
+    """Gathers the rows of one transaction. `counters` are its own copy, which counts once it is committed."""
+
+    key: bytes
+    ledger_id: str
+    counters: Counters
+    grants: Grants
+    now: float
+    promises: Mapping[str, Promise]
+    state: WorkingSet = field(default_factory=WorkingSet)
+    writes: rows.Writes = field(default_factory=rows.Writes)
+    messages: list[OutboxMessage] = field(default_factory=list)
+
+    def run(self, connection: Connection, intakes: Sequence[Intake]) -> list[Outcome]:
+        """Decide on all and write all; the caller commits."""
+        orders = [one for one in intakes if isinstance(one, Order)]
+        if orders:
+            self.state = rows.load(connection, orders, self.now)
+            self.state.next_offer_id = self.counters.offer_id
+            self.state.next_subscription_id = self.counters.subscription_id
+        outcomes = [self._take(one) for one in intakes]
+        self.counters.offer_id = self.state.next_offer_id
+        self.counters.subscription_id = self.state.next_subscription_id
+        self.writes.flush(connection, self.state)
+        return outcomes
+
+    def _take(self, intake: Intake) -> Outcome:
+        match intake:
+            case Order():
+                return self._order(intake)
+            case Refusal():
+                return self._refusal(intake)
+            case Unreadable():
+                return self._unreadable(intake)
+
+    def _order(self, order: Order) -> Outcome:
+        command = order.command
+        before = self.state.answered.get((order.operator, command.id))
+        if before is not None and before.digest != order.digest:
+            decision = Decision(Code.ID_REUSED, text(Code.ID_REUSED))
+            reply = self._reply(order, decision, touched=False)
+            return self._answer(order, reply, reply.model_dump_json(), ())
+        if before is not None and not before.again:
+            reply = Reply.model_validate_json(before.answer).model_copy(update={"status": Status.DUPLICATE})
+            return self._answer(order, reply, reply.model_dump_json(), ())
+        decision = self._decide(order)
+        changes = self._effects(order, decision)
+        reply = self._reply(order, decision, touched=bool(changes))
+        answer = reply.model_dump_json()
+        self._remember(order, answer, reply.retryable, before)
+        return self._answer(order, reply, answer, changes)
+
+    def _decide(self, order: Order) -> Decision:
+        """Decide; whatever goes wrong unexpectedly concerns this one command only."""
+        grant = self.grants.operators.get(order.operator)
+        if grant is None:
+            return Decision(Code.UNKNOWN_OPERATOR, text(Code.UNKNOWN_OPERATOR))
+        try:
+            return decide(order.command, self.state, Context(order.operator, grant, self.now))
+        except Exception:
+            log.exception("command failed", operator=order.operator, id=order.command.id)
+            return Decision(Code.INTERNAL, text(Code.INTERNAL))
+
+    def _effects(self, order: Order, decision: Decision) -> tuple[CardChange, ...]:
+        """Take a decision's rows, and raise the revision of each card it touches (D2)."""
+        writes = self.writes
+        if (card := decision.card_row) is not None:
+            (writes.cards if card.address in self.state.cards else writes.new_cards).add(card.address)
+        if (offer := decision.offer_row) is not None:
+            key = (offer.operator, offer.offer)
+            (writes.offers if key in self.state.offers else writes.new_offers).add(key)
+        if (subscription := decision.subscription_row) is not None:
+            key = (subscription.operator, subscription.subscription)
+            (writes.subscriptions if key in self.state.subscriptions else writes.new_subscriptions).add(key)
+        self.state.apply(decision)
+        return tuple([self.change(address, order.command.id) for address in decision.touched])
+
+    def change(self, address: int, command_id: str) -> CardChange:
+        """Give one card of the working set a new version; its content may have changed."""
+        seq = self.counters.change_seq
+        self.counters.change_seq = seq + 1
+        row = self.state.bump(address, seq, self.now)
+        self.writes.cards.add(address)
+        self.writes.changes.append(
+            {
+                "seq": seq,
+                "address": address,
+                "operator": row.operator,
+                "revision": row.revision,
+                "command_id": command_id,
+                "at": self.now,
+                "done_at": None if self.grants.multiplexes(row.operator) else self.now,
+            }
+        )
+        return self.tell(row, seq, self.now, command_id)
+
+    def tell(self, row: CardRow, change_seq: int, at: float, command_id: str) -> CardChange:
+        """Return a card of the working set as the rest of the daemon is told of it."""
+        return CardChange(
+            address=row.address,
+            operator=row.operator,
+            suspended=row.state == SUSPENDED,
+            revision=row.revision,
+            key_version=row.key_version,
+            rights=self.state.rights(row.address, self.grants.products(row.operator), self.now),
+            change_seq=change_seq,
+            committed_at=at,
+            command_id=command_id,
+        )
+
+    def _reply(self, order: Order, decision: Decision, *, touched: bool) -> Reply:
+        code, detail = decision.code, decision.detail
+        on_air_by = visible_by = None
+        if touched:
+            promise = self.promises.get(order.operator, _NO_PROMISE)
+            on_air_by = promise.on_air_by
+            visible_by = promise.visible_by if decision.visible else None
+            if visible_by is not None:
+                visible_by = max(visible_by, decision.visible_from)
+            detail = "; ".join(part for part in (detail, promise.detail) if part)
+        return Reply(
+            id=order.command.id,
+            status=Status.COMMITTED if code is Code.OK else Status.REJECTED,
+            code=code,
+            detail=detail,
+            retryable=retryable(code),
+            card=decision.card,
+            on_air_by=on_air_by,
+            visible_by=visible_by,
+        )
+
+    def _remember(self, order: Order, answer: str, again: bool, before: Answered | None) -> None:
+        """Keep the answer under the command's id; one that may change is decided anew when it is asked again."""
+        if before is not None:
+            self.writes.forgotten.append(before.seq)
+        seq = self.counters.command_seq
+        self.counters.command_seq = seq + 1
+        self.writes.commands[seq] = {
+            "seq": seq,
+            "operator": order.operator,
+            "id": order.command.id,
+            "digest": order.digest,
+            "answer": answer,
+            "again": int(again),
+            "at": self.now,
+        }
+        self.state.answered[order.operator, order.command.id] = Answered(
+            seq, order.operator, order.command.id, order.digest, answer, again
+        )
+
+    def _answer(self, order: Order, reply: Reply, answer: str, changes: tuple[CardChange, ...]) -> Outcome:
+        versions = [[one.address, one.revision, one.change_seq] for one in changes]
+        self._record(audit.command_record(self._next_record(), self.now, order, reply.status, reply.code, versions))
+        if order.reply_topic is not None:
+            self.publish(order.operator, REPLY_TYPE, order.reply_topic, answer, order.correlation)
+        return Outcome(reply.code, reply, changes)
+
+    def _refusal(self, refusal: Refusal) -> Outcome:
+        reply = Reply(
+            id=refusal.id,
+            status=Status.REJECTED,
+            code=refusal.code,
+            detail=refusal.detail,
+            errors=refusal.errors,
+            retryable=retryable(refusal.code),
+        )
+        self._record(audit.refusal_record(self._next_record(), self.now, refusal))
+        if refusal.reply_topic is not None:
+            self.publish(
+                refusal.operator, REPLY_TYPE, refusal.reply_topic, reply.model_dump_json(), refusal.correlation
+            )
+        return Outcome(refusal.code, reply)
+
+    def _unreadable(self, message: Unreadable) -> Outcome:
+        reject = Reject(
+            hash=message.hash,
+            size=message.size,
+            code=message.code,
+            reason=message.reason,
+            resource=message.resource,
+            verb=message.verb,
+            id=message.id,
+            received_at=int(self.now),
+        )
+        self._record(audit.refusal_record(self._next_record(), self.now, message))
+        self.publish(message.operator, REJECT_TYPE, topics.rejects(message.operator), reject.model_dump_json())
+        return Outcome(message.code, None)
+
+    def note(self, kind: str, facts: Mapping[str, Any]) -> None:
+        """Add an audit record of an act that is no command."""
+        self._record(audit.note(self._next_record(), self.now, kind, facts))
+
+    def publish(
+        self, operator: str, event_type: str, topic: str, payload: str, correlation: bytes | None = None
+    ) -> None:
+        """Put something into the outbox."""
+        seq = self.counters.outbox_seq
+        self.counters.outbox_seq = seq + 1
+        message = OutboxMessage(
+            seq, operator, event_type, topic, payload.encode(), correlation, self.now, f"{self.ledger_id}-{seq}"
+        )
+        self.messages.append(message)
+        self.writes.outbox.append(
+            {
+                "seq": seq,
+                "operator": operator,
+                "type": event_type,
+                "topic": topic,
+                "payload": message.payload,
+                "correlation": correlation,
+                "at": self.now,
+                "event_id": message.event_id,
+            }
+        )
+
+    def _next_record(self) -> int:
+        return self.counters.head.seq + 1
+
+    def _record(self, record: str) -> None:
+        head = self.counters.head
+        mac = audit.seal(self.key, head.mac, record)
+        self.counters.head = AuditHead(head.seq + 1, mac)
+        self.writes.audit.append({"seq": head.seq + 1, "record": record, "mac": mac})

@@ -1,0 +1,250 @@
+"""The ledger for the event loop: every call runs in the ledger's own thread, one after the other."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Final, Self, TypeVar
+
+from cad.clock import Clock
+from cad.ledger import reading, upkeep
+from cad.ledger.model import (
+    AuditHead,
+    CardChange,
+    CardView,
+    FirstAir,
+    Grants,
+    Intake,
+    LedgerOptions,
+    NoPromise,
+    OpenChange,
+    OutboxMessage,
+    Outcome,
+    Promise,
+)
+from cad.ledger.store import Store
+from cad.roster import CardBlock, RightBlock
+from protocol.card_number import ADDRESS_MAX
+
+AUDIT_STEP: Final = 2_000
+CHANGES_STEP: Final = 5_000
+
+T = TypeVar("T")
+Promiser = Callable[[str, float], Promise]
+
+
+def no_promise(operator: str, now: float) -> Promise:
+    """Promise nothing."""
+    return NoPromise()
+
+
+class Ledger:
+    """The only truth (D12). All calls raise LedgerUnavailable while the disk fails; then `recover` must succeed first.
+
+    `promise(operator, now)` is asked on the event loop, once a commit for each operator in it.
+    """
+
+    def __init__(self, store: Store, executor: ThreadPoolExecutor, clock: Clock, promise: Promiser) -> None:
+        self._store = store
+        self._executor = executor
+        self._clock = clock
+        self.promise = promise
+
+    @classmethod
+    async def open(
+        cls,
+        path: Path,
+        *,
+        audit_key: bytes,
+        grants: Grants,
+        clock: Clock,
+        promise: Promiser = no_promise,
+        options: LedgerOptions | None = None,
+        on_messages: Callable[[Sequence[OutboxMessage]], None] | None = None,
+    ) -> Self:
+        """Open the file, or begin one. `on_messages` is called on the event loop after each commit.
+
+        Raises LedgerUnavailable, or LedgerRefused when the file is not for this program or this key.
+        """
+        loop = asyncio.get_running_loop()
+
+        def tell(messages: Sequence[OutboxMessage]) -> None:
+            if on_messages is not None:
+                loop.call_soon_threadsafe(on_messages, messages)
+
+        store = Store(path, audit_key, options or LedgerOptions(), tell)
+        executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ledger")
+        try:
+            await loop.run_in_executor(executor, store.open, grants, clock.now())
+        except BaseException:
+            executor.shutdown()
+            raise
+        return cls(store, executor, clock, promise)
+
+    async def close(self) -> None:
+        """Wait for what is under way, and close the file."""
+        await self._run(self._store.close)
+        self._executor.shutdown()
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What is suspect about the file, in words."""
+        return tuple(self._store.warnings)
+
+    @property
+    def highest_time(self) -> float:
+        """The latest time that the ledger has seen (Unix seconds), also before a restart."""
+        return self._store.highest_time
+
+    @property
+    def fault(self) -> str | None:
+        """Why nothing can be stored at present, and what to do; None when all is well."""
+        fault = self._store.database.fault
+        return None if fault is None else str(fault)
+
+    async def commit(self, intakes: Sequence[Intake]) -> list[Outcome]:
+        """Take messages in one transaction; one outcome each, in order. When this returns, all is on the disk (I1)."""
+        now = self._clock.now()
+        promises = {operator: self.promise(operator, now) for operator in {one.operator for one in intakes}}
+        return await self._run(self._store.commit, intakes, now, promises)
+
+    async def recover(self) -> list[CardChange]:
+        """Try to go on after a fault; return changes that turn out to be stored although their commit failed."""
+        return await self._run(self._store.recover, self._clock.now())
+
+    async def first_air(self, items: Sequence[FirstAir]) -> None:
+        """Record first transmissions and put an `on-air` event for each into the outbox."""
+        await self._run(self._store.first_air, items, self._clock.now())
+
+    async def apply_grants(self, grants: Grants) -> list[CardChange]:
+        """Follow changed settings; return the cards whose content changed by them."""
+        return await self._run(self._store.apply_grants, grants, self._clock.now())
+
+    async def after_restore(self, reason: str) -> None:
+        """Say that a backup was put back: versions jump ahead. Call before anything is sent."""
+        await self._run(self._store.after_restore, reason, self._clock.now())
+
+    async def note(self, kind: str, facts: Mapping[str, Any]) -> None:
+        """Put an act that is no command into the audit chain. No secrets, no names of people."""
+        await self._run(self._store.note, kind, facts, self._clock.now())
+
+    async def guard_period(self, period: int, calendar: Mapping[str, int]) -> None:
+        """Note the period that goes on the air. Raises VersionWouldFall for one below what cards have seen (I3)."""
+        await self._run(self._store.read, lambda held: upkeep.guard_period(held, period, calendar))
+
+    async def witness_time(self) -> None:
+        """Note the present time; call now and then, so that a clock that falls back is noticed after a restart."""
+        await self._run(self._store.witness_time, self._clock.now())
+
+    async def meta_get(self, key: str) -> str | None:
+        """Return a value kept by name."""
+        return await self._run(self._store.meta_get, key)
+
+    async def meta_set(self, key: str, value: str) -> None:
+        """Keep a value by name."""
+        await self._run(self._store.meta_set, key, value)
+
+    async def pending(self, after: int, limit: int) -> list[OutboxMessage]:
+        """Return what waits in the outbox above a seq, in order."""
+        return await self._run(self._store.read, lambda held: reading.pending(held, after, limit))
+
+    async def mark_published(self, seqs: Iterable[int]) -> None:
+        """Forget outbox rows that the broker has taken."""
+        await self._run(self._store.mark_published, list(seqs))
+
+    async def card_view(self, address: int) -> CardView | None:
+        """Return all that is known of one card; None when it was never assigned."""
+        grants, now = self._store.grants, self._clock.now()
+        return await self._run(self._store.read, lambda held: reading.card_view(held, address, grants, now))
+
+    async def find_cards(self, operator: str, subscriber: str) -> list[int]:
+        """Return the cards of one subscriber."""
+        return await self._run(self._store.read, lambda held: reading.find_cards(held, operator, subscriber))
+
+    async def load_cards(self, network: str) -> AsyncIterator[CardBlock]:
+        """Yield all cards of a network in blocks, rising by address."""
+        operators, after = self._operators(network), -1
+        while operators:
+            block = await self._run(self._store.read, lambda held, at=after: reading.card_block(held, operators, at))
+            if not len(block.addresses):
+                return
+            after = int(block.addresses[-1])
+            yield block
+
+    async def load_rights(self, network: str) -> AsyncIterator[RightBlock]:
+        """Yield the rights, not ended by now, of all cards of a network in blocks; a card's rights lie in one block."""
+        operators, grants, now = self._operators(network), self._store.grants, self._clock.now()
+        products = await self._run(self._store.read, lambda held: reading.Products(held, grants))
+        after: int | None = -1
+        while operators and after is not None:
+            block, after = await self._run(self._store.read, _right_block(operators, after, products, now))
+            if len(block.addresses):
+                yield block
+
+    async def open_changes(self, since: float) -> AsyncIterator[OpenChange]:
+        """Yield each card's newest change that is younger than `since` or not yet sent on every multiplex."""
+        after: int | None = 0
+        while after is not None:
+            found, after = await self._run(
+                self._store.read, lambda held, at=after: reading.open_changes(held, since, at, CHANGES_STEP)
+            )
+            for change in found:
+                yield change
+
+    async def prune(self) -> None:
+        """Forget what is older than the options say, in small steps between other work."""
+        options, now = self._store.options, self._clock.now()
+        while await self._run(self._store.read, lambda held: upkeep.prune_commands(held, now - options.keep_ids_s)):
+            pass
+        after: int | None = 0
+        while after is not None:
+            after = await self._run(
+                self._store.read,
+                lambda held, at=after: upkeep.prune_changes(held, now - options.keep_changes_s, at),
+            )
+
+    async def audit_head(self) -> AuditHead:
+        """Return the end of the audit chain, to be kept elsewhere."""
+        return await self._run(lambda: self._store.head)
+
+    async def audit_verify(self, head: AuditHead | None = None, *, accept_rollbacks: bool = False) -> AuditHead:
+        """Check the whole chain, against a head kept elsewhere or the one noted beside the file; return its end.
+
+        Raises AuditBroken at the first record that was removed, changed or reordered, when the end was cut off, and,
+        unless accepted, when the chain itself tells that records had been lost before a start of the daemon.
+        """
+        check = await self._run(self._store.begin_check, head)
+        while rows := await self._run(self._store.read, _audit_rows(check.head.seq)):
+            check.take(rows)
+            await asyncio.sleep(0)
+        return check.finish(accept_rollbacks=accept_rollbacks)
+
+    async def audit_export(self) -> AsyncIterator[tuple[dict[str, Any], str]]:
+        """Yield each record as a mapping with its MAC in hexadecimal, from the first on. Does not verify."""
+        after = 0
+        while rows := await self._run(self._store.read, _audit_rows(after)):
+            after = rows[-1][0]
+            for _, record, mac in rows:
+                yield json.loads(record), bytes(mac).hex()
+
+    def _operators(self, network: str) -> list[str]:
+        return [name for name, grant in self._store.grants.operators.items() if grant.network == network]
+
+    async def _run(self, job: Callable[..., T], *arguments: Any) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._executor, job, *arguments)
+
+
+def _right_block(
+    operators: Sequence[str], after: int, products: reading.Products, now: float
+) -> Callable[[Any], tuple[RightBlock, int | None]]:
+    def query(connection: Any) -> tuple[RightBlock, int | None]:
+        end = reading.block_end(connection, after)
+        upto = ADDRESS_MAX if end is None else end
+        return reading.right_block(connection, operators, after, upto, products, now), end
+
+    return query
+
+
+def _audit_rows(after: int) -> Callable[[Any], list[tuple[int, str, bytes]]]:
+    return lambda connection: reading.audit_rows(connection, after, AUDIT_STEP)

@@ -1,0 +1,269 @@
+"""What goes into the ledger and what comes out of it. Times are Unix seconds; cards are addresses."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final, Protocol, Self
+
+from config.settings import Settings
+from emm.plan import Right
+from protocol.portal.codes import Code
+from protocol.portal.commands import AnyCommand
+from protocol.portal.errors import FieldError
+from protocol.portal.replies import Reply
+
+ACTIVE: Final = "active"
+SUSPENDED: Final = "suspended"
+DAY_S: Final = 86_400
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorGrant:
+    """What the headend lets one operator do: product slug → product_id, address ranges (both ends included)."""
+
+    network: str
+    products: Mapping[str, int]
+    ranges: tuple[tuple[int, int], ...]
+    multiplexes: tuple[str, ...]
+
+    def covers(self, address: int) -> bool:
+        """Return whether a card lies in the operator's ranges."""
+        return any(first <= address <= last for first, last in self.ranges)
+
+
+@dataclass(frozen=True, slots=True)
+class Grants:
+    """The operators of the settings, as far as the ledger needs to know them."""
+
+    operators: Mapping[str, OperatorGrant] = field(default_factory=dict)
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Self:
+        """Gather the grants from checked settings."""
+        networks = {network.id: network for network in settings.networks}
+        operators: dict[str, OperatorGrant] = {}
+        for operator in settings.operators:
+            network = networks[operator.network]
+            product_ids = {product.id: product.product_id for product in network.products}
+            operators[operator.id] = OperatorGrant(
+                network=network.id,
+                products={slug: product_ids[slug] for slug in operator.products},
+                ranges=tuple((one.first, one.last) for one in operator.card_ranges),
+                multiplexes=tuple(multiplex.id for multiplex in network.multiplexes),
+            )
+        return cls(operators)
+
+    def products(self, operator: str) -> Mapping[str, int]:
+        """Return what the operator may sell; nothing when it is not in the settings."""
+        grant = self.operators.get(operator)
+        return grant.products if grant is not None else {}
+
+    def multiplexes(self, operator: str) -> tuple[str, ...]:
+        """Return the multiplexes of the operator's network."""
+        grant = self.operators.get(operator)
+        return grant.multiplexes if grant is not None else ()
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A command that was read: `body` and `digest` as `protocol.portal.commands` makes them."""
+
+    operator: str
+    command: AnyCommand
+    body: bytes
+    digest: bytes
+    reply_topic: str | None = None
+    correlation: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A message against its schema, but with an id: answered `rejected`, and its id may be used again."""
+
+    operator: str
+    resource: str
+    verb: str
+    id: str
+    code: Code
+    detail: str
+    errors: tuple[FieldError, ...] = ()
+    reply_topic: str | None = None
+    correlation: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A message that cannot be answered; told on `rej`. `hash` is the SHA-256 of its payload in hexadecimal."""
+
+    operator: str
+    code: Code
+    reason: str
+    hash: str
+    size: int
+    resource: str = ""
+    verb: str = ""
+    id: str | None = None
+
+
+Intake = Order | Refusal | Unreadable
+
+
+class Promise(Protocol):
+    """When a change made now will be on the air and by when visible; None where that cannot be told, and why."""
+
+    @property
+    def on_air_by(self) -> int | None: ...
+    @property
+    def visible_by(self) -> int | None: ...
+    @property
+    def detail(self) -> str | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class NoPromise:
+    """Stands where nobody can promise anything."""
+
+    on_air_by: int | None = None
+    visible_by: int | None = None
+    detail: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CardChange:
+    """A card after a change: the whole truth of it, under its new revision. Rights are without regard to suspension."""
+
+    address: int
+    operator: str
+    suspended: bool
+    revision: int
+    key_version: int
+    rights: tuple[Right, ...]
+    change_seq: int
+    committed_at: float
+    command_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxMessage:
+    """Something to publish, at least once. `event_id` stays the same when it is published again."""
+
+    seq: int
+    operator: str
+    type: str
+    topic: str
+    payload: bytes
+    correlation: bytes | None
+    at: float
+    event_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one message of a batch: its answer, and the cards whose content may have changed."""
+
+    code: Code
+    reply: Reply | None
+    card_changes: tuple[CardChange, ...] = ()
+
+    @property
+    def card_change(self) -> CardChange | None:
+        """The change of the one card that the command was about, if any."""
+        return self.card_changes[0] if self.card_changes else None
+
+
+class FirstAir(Protocol):
+    """A change that went on the air on one multiplex for the first time."""
+
+    @property
+    def change_seq(self) -> int: ...
+    @property
+    def multiplex(self) -> str: ...
+    @property
+    def at(self) -> float: ...
+
+
+@dataclass(frozen=True, slots=True)
+class OpenChange:
+    """The newest change of a card: recent, or not yet sent on every multiplex. `aired`: multiplex → time."""
+
+    address: int
+    operator: str
+    change_seq: int
+    at: float
+    aired: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class SubscriptionView:
+    """A subscription as `explain` shows it; `products` are the slugs of its offer."""
+
+    subscription: str
+    rev: int
+    offer: str
+    offer_names: Mapping[str, str]
+    products: tuple[str, ...]
+    starts_at: int
+    ends_at: int | None
+    changed_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeView:
+    """One change of a card and when it was first sent where."""
+
+    change_seq: int
+    revision: int
+    command_id: str
+    at: float
+    aired: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class CardView:
+    """All that the ledger knows of one card; subscriptions also ended ones, changes newest first."""
+
+    address: int
+    operator: str
+    state: str
+    reason: str | None
+    subscriber: str
+    key_version: int
+    revision: int
+    rev: int
+    assigned_at: float
+    changed_at: float
+    rights: tuple[Right, ...]
+    subscriptions: tuple[SubscriptionView, ...]
+    changes: tuple[ChangeView, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AuditHead:
+    """The end of the audit chain. Kept elsewhere, it proves later that nothing before it was removed or changed."""
+
+    seq: int
+    mac: bytes
+
+    def spell(self) -> str:
+        """Return the head as text: `seq:mac` in hexadecimal."""
+        return f"{self.seq}:{self.mac.hex()}"
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read what `spell` wrote. Raises ValueError."""
+        seq, _, mac = text.strip().partition(":")
+        if not (seq.isascii() and seq.isdigit() and len(seq) < 19) or len(mac) != 64:
+            raise ValueError("an audit head looks like 1234:64 hexadecimal digits")
+        return cls(int(seq), bytes.fromhex(mac))
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerOptions:
+    """How long the ledger remembers, and by how much versions jump when a backup has been put back."""
+
+    keep_ids_s: int = 31 * DAY_S
+    keep_changes_s: int = 400 * DAY_S
+    restore_margin: int = 10_000
+
+    def __post_init__(self) -> None:
+        if self.keep_ids_s < 30 * DAY_S:
+            raise ValueError("command ids are kept 30 days at least")

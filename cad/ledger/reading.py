@@ -1,0 +1,215 @@
+"""What is read from the ledger: whole networks in arrays at the start, single cards for a person."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+from sqlalchemy import BindParameter, ColumnElement, Connection, bindparam, func, or_, select
+
+from cad.ledger import rows, schema
+from cad.ledger.model import (
+    SUSPENDED,
+    CardView,
+    ChangeView,
+    Grants,
+    OpenChange,
+    OutboxMessage,
+    SubscriptionView,
+)
+from cad.ledger.working import SubscriptionRow, rights_of
+from cad.roster import NO_END, CardBlock, RightBlock
+
+BLOCK: Final = 50_000
+CHANGES_SHOWN: Final = 20
+
+_cards, _subscriptions, _changes, _airs = schema.cards.c, schema.subscriptions.c, schema.changes.c, schema.airs.c
+_OPERATORS: Final[BindParameter[Any]] = bindparam("operators", expanding=True)
+_CARDS: Final = (
+    select(_cards.address, _cards.revision, _cards.key_version, _cards.state)
+    .where(_cards.operator.in_(_OPERATORS), _cards.address > bindparam("after"))
+    .order_by(_cards.address)
+    .limit(BLOCK)
+)
+_BLOCK_END: Final = (
+    select(_cards.address)
+    .where(_cards.address > bindparam("after"))
+    .order_by(_cards.address)
+    .offset(BLOCK - 1)
+    .limit(1)
+)
+_LIVE: Final = (
+    select(_subscriptions.address, _subscriptions.offer_id, _subscriptions.starts_at, _subscriptions.ends_at)
+    .where(
+        _subscriptions.operator.in_(_OPERATORS),
+        _subscriptions.address > bindparam("after"),
+        _subscriptions.address <= bindparam("upto"),
+        or_(_subscriptions.ends_at.is_(None), _subscriptions.ends_at > bindparam("now")),
+    )
+    .order_by(_subscriptions.address)
+)
+
+
+def card_block(connection: Connection, operators: Sequence[str], after: int) -> CardBlock:
+    """Return the next cards of these operators above an address, rising; an empty block at the end."""
+    found = connection.execute(_CARDS, {"operators": operators, "after": after}).fetchall()
+    addresses, revisions, key_versions, states = zip(*found, strict=True) if found else ((), (), (), ())
+    return CardBlock(
+        np.array(addresses, np.uint64),
+        np.array(revisions, np.uint32),
+        np.array(key_versions, np.uint8),
+        np.array([state == SUSPENDED for state in states], np.bool_),
+    )
+
+
+def block_end(connection: Connection, after: int) -> int | None:
+    """Return the address where a block of cards that begins above `after` ends; None when it is the last."""
+    found: int | None = connection.execute(_BLOCK_END, {"after": after}).scalar()
+    return found
+
+
+class Products:
+    """The granted products of every offer, laid out so that a million subscriptions are spread in a few array steps."""
+
+    def __init__(self, connection: Connection, grants: Grants) -> None:
+        per_offer: dict[int, list[int]] = {}
+        for offer in rows.all_offers(connection):
+            granted = grants.products(offer.operator)
+            per_offer[offer.id] = [granted[slug] for slug in offer.products if slug in granted]
+        size = max(per_offer, default=0) + 1
+        self._counts = np.zeros(size, np.int64)
+        self._first = np.zeros(size, np.int64)
+        flat: list[int] = []
+        for offer_id, product_ids in per_offer.items():
+            self._first[offer_id] = len(flat)
+            self._counts[offer_id] = len(product_ids)
+            flat += product_ids
+        self._flat = np.array(flat, np.uint16)
+
+    def spread(self, offer_ids: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint16]]:
+        """Return for each product of each row the row's place, and the product_id."""
+        counts = self._counts[offer_ids]
+        places = np.repeat(np.arange(len(offer_ids), dtype=np.int64), counts)
+        begins = np.repeat(np.cumsum(counts) - counts, counts)
+        within = np.arange(len(places), dtype=np.int64) - begins
+        return places, self._flat[self._first[offer_ids][places] + within]
+
+
+def right_block(
+    connection: Connection, operators: Sequence[str], after: int, upto: int, products: Products, now: float
+) -> RightBlock:
+    """Return the rights, not ended at `now`, of the cards with addresses above `after` and up to `upto`."""
+    found = connection.execute(_LIVE, {"operators": operators, "after": after, "upto": upto, "now": now}).fetchall()
+    addresses, offer_ids, starts, ends = zip(*found, strict=True) if found else ((), (), (), ())
+    places, product_ids = products.spread(np.array(offer_ids, np.int64))
+    return RightBlock(
+        np.array(addresses, np.uint64)[places],
+        product_ids,
+        np.array(starts, np.uint32)[places],
+        np.array([NO_END if end is None else end for end in ends], np.uint32)[places],
+    )
+
+
+def open_changes(connection: Connection, since: float, after: int, limit: int) -> tuple[list[OpenChange], int | None]:
+    """Return changes above the seq `after` that are the newest of their card, and recent or not yet sent everywhere.
+
+    With them the seq to go on after, None at the end.
+    """
+    recent = connection.execute(select(func.min(_changes.seq)).where(_changes.at >= since)).scalar()
+    newest = schema.changes.join(schema.cards, _cards.change_seq == _changes.seq)
+    wanted: ColumnElement[bool] = _changes.done_at.is_(None)
+    if recent is not None:
+        wanted = or_(wanted, _changes.seq >= recent)
+    statement = (
+        select(_changes.seq, _changes.address, _changes.operator, _changes.at)
+        .select_from(newest)
+        .where(wanted, _changes.seq > after)
+        .order_by(_changes.seq)
+        .limit(limit)
+    )
+    found = connection.execute(statement).fetchall()
+    aired = _airs_of(connection, [row.seq for row in found])
+    changes = [OpenChange(row.address, row.operator, row.seq, row.at, aired.get(row.seq, {})) for row in found]
+    return changes, found[-1].seq if len(found) == limit else None
+
+
+def card_view(connection: Connection, address: int, grants: Grants, now: float) -> CardView | None:
+    """Return all that is known of a card, None when it was never assigned."""
+    card = connection.execute(select(schema.cards).where(_cards.address == address)).first()
+    if card is None:
+        return None
+    statement = (
+        select(schema.subscriptions, schema.offers.c.offer, schema.offers.c.names, schema.offers.c.products)
+        .join(schema.offers, schema.offers.c.id == _subscriptions.offer_id)
+        .where(_subscriptions.address == address)
+        .order_by(_subscriptions.starts_at, _subscriptions.id)
+    )
+    found = connection.execute(statement).fetchall()
+    history = connection.execute(
+        select(_changes.seq, _changes.revision, _changes.command_id, _changes.at)
+        .where(_changes.address == address)
+        .order_by(_changes.seq.desc())
+        .limit(CHANGES_SHOWN)
+    ).fetchall()
+    aired = _airs_of(connection, [row.seq for row in history])
+    live = [row for row in (SubscriptionRow(*one[:9]) for one in found) if row.live(now)]
+    offers = {offer.id: offer for offer in rows.offers_by_id(connection, {row.offer_id for row in live})}
+    return CardView(
+        address=card.address,
+        operator=card.operator,
+        state=card.state,
+        reason=card.reason,
+        subscriber=card.subscriber,
+        key_version=card.key_version,
+        revision=card.revision,
+        rev=card.rev,
+        assigned_at=card.assigned_at,
+        changed_at=card.changed_at,
+        rights=tuple(rights_of(live, offers, grants.products(card.operator))),
+        subscriptions=tuple(_subscription_view(row) for row in found),
+        changes=tuple(
+            ChangeView(row.seq, row.revision, row.command_id, row.at, aired.get(row.seq, {})) for row in history
+        ),
+    )
+
+
+def find_cards(connection: Connection, operator: str, subscriber: str) -> list[int]:
+    """Return the cards of one subscriber of an operator."""
+    statement = select(_cards.address).where(_cards.operator == operator, _cards.subscriber == subscriber)
+    return list(connection.execute(statement.order_by(_cards.address)).scalars())
+
+
+def pending(connection: Connection, after: int, limit: int) -> list[OutboxMessage]:
+    """Return what waits in the outbox above a seq, in order."""
+    table = schema.outbox
+    statement = select(table).where(table.c.seq > after).order_by(table.c.seq).limit(limit)
+    return [OutboxMessage(*row) for row in connection.execute(statement)]
+
+
+def audit_rows(connection: Connection, after: int, limit: int) -> list[tuple[int, str, bytes]]:
+    """Return records of the audit chain above a seq, in order."""
+    table = schema.audit
+    statement = select(table.c.seq, table.c.record, table.c.mac).where(table.c.seq > after)
+    return [(row[0], row[1], row[2]) for row in connection.execute(statement.order_by(table.c.seq).limit(limit))]
+
+
+def _airs_of(connection: Connection, change_seqs: Sequence[int]) -> Mapping[int, dict[str, float]]:
+    found: dict[int, dict[str, float]] = {}
+    statement = select(schema.airs).where(_airs.change_seq.in_(bindparam("keys", expanding=True)))
+    for row in rows.by_keys(connection, statement, change_seqs):
+        found.setdefault(row.change_seq, {})[row.multiplex] = row.at
+    return found
+
+
+def _subscription_view(row: Any) -> SubscriptionView:
+    return SubscriptionView(
+        subscription=row.subscription,
+        rev=row.rev,
+        offer=row.offer,
+        offer_names=json.loads(row.names),
+        products=tuple(json.loads(row.products)),
+        starts_at=row.starts_at,
+        ends_at=row.ends_at,
+        changed_at=row.changed_at,
+    )

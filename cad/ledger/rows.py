@@ -1,0 +1,242 @@
+"""Between the tables and the working set: batched loads by key, batched writes of what was changed."""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from sqlalchemy import BindParameter, ColumnElement, Connection, Table, bindparam, delete, insert, or_, select, update
+
+from cad.ledger import schema
+from cad.ledger.model import Order
+from cad.ledger.working import Answered, CardRow, OfferRow, SubscriptionRow, WorkingSet
+from protocol.portal.commands import OfferPut, SubscriptionEnd, SubscriptionPut
+
+KEYS_MAX: Final = 10_000
+"""Keys in one IN (…); SQLite takes 32,766 variables in a statement."""
+
+_KEYS: Final[BindParameter[Any]] = bindparam("keys", expanding=True)
+_NOW: Final[BindParameter[Any]] = bindparam("now")
+_OPERATOR: Final[BindParameter[Any]] = bindparam("of_operator")
+_cards, _offers, _subscriptions = schema.cards.c, schema.offers.c, schema.subscriptions.c
+
+_LIVE: Final[ColumnElement[bool]] = or_(_subscriptions.ends_at.is_(None), _subscriptions.ends_at > _NOW)
+_CARDS: Final = select(schema.cards).where(_cards.address.in_(_KEYS))
+_OFFERS_BY_NAME: Final = select(schema.offers).where(_offers.operator == _OPERATOR, _offers.offer.in_(_KEYS))
+_OFFERS_BY_ID: Final = select(schema.offers).where(_offers.id.in_(_KEYS))
+_SUBSCRIPTIONS_BY_NAME: Final = select(schema.subscriptions).where(
+    _subscriptions.operator == _OPERATOR, _subscriptions.subscription.in_(_KEYS)
+)
+_LIVE_BY_CARD: Final = select(schema.subscriptions).where(_subscriptions.address.in_(_KEYS), _LIVE)
+_CARDS_BY_OFFER: Final = select(_subscriptions.address).where(_subscriptions.offer_id.in_(_KEYS), _LIVE).distinct()
+_ANSWERED: Final = select(
+    schema.commands.c.seq,
+    schema.commands.c.operator,
+    schema.commands.c.id,
+    schema.commands.c.digest,
+    schema.commands.c.answer,
+    schema.commands.c.again,
+).where(schema.commands.c.operator == _OPERATOR, schema.commands.c.id.in_(_KEYS))
+
+
+@dataclass(slots=True)
+class Needs:
+    """Keys that a batch names, by operator."""
+
+    ids: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    offers: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    subscriptions: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    cards: set[int] = field(default_factory=set)
+
+    def add(self, order: Order) -> None:
+        """Note what one order names."""
+        command = order.command
+        self.ids[order.operator].add(command.id)
+        match command:
+            case OfferPut():
+                self.offers[order.operator].add(command.offer)
+            case SubscriptionPut():
+                self.offers[order.operator].add(command.offer)
+                self.subscriptions[order.operator].add(command.subscription)
+                self.cards.add(command.card)
+            case SubscriptionEnd():
+                self.subscriptions[order.operator].add(command.subscription)
+            case _:
+                self.cards.add(command.card)
+
+
+def load(connection: Connection, orders: Sequence[Order], now: float) -> WorkingSet:
+    """Return the part of the ledger that these orders need, and whatever their effects reach."""
+    needs, state = Needs(), WorkingSet()
+    for order in orders:
+        needs.add(order)
+    for operator, ids in needs.ids.items():
+        for row in by_keys(connection, _ANSWERED, ids, of_operator=operator):
+            state.answered[operator, row[2]] = Answered(row[0], row[1], row[2], row[3], row[4], bool(row[5]))
+    for operator, names in needs.subscriptions.items():
+        for row in by_keys(connection, _SUBSCRIPTIONS_BY_NAME, names, of_operator=operator):
+            state.add_subscription(SubscriptionRow(*row))
+            needs.cards.add(row.address)
+    for operator, names in needs.offers.items():
+        for row in by_keys(connection, _OFFERS_BY_NAME, names, of_operator=operator):
+            state.add_offer(_offer(row))
+    needs.cards.update(_cards_of_changed_offers(connection, orders, state, now))
+    load_cards(connection, state, needs.cards, now)
+    return state
+
+
+def by_keys(connection: Connection, statement: Any, keys: Iterable[Any], **values: Any) -> Iterator[Any]:
+    """Run a statement that has `keys` in an IN (…), in parts that the database takes, and return the rows."""
+    listed = list(keys)
+    for start in range(0, len(listed), KEYS_MAX):
+        yield from connection.execute(statement, {"keys": listed[start : start + KEYS_MAX], **values}).fetchall()
+
+
+def load_cards(connection: Connection, state: WorkingSet, addresses: Iterable[int], now: float) -> None:
+    """Add cards with their live subscriptions and the offers of those."""
+    keys = list(addresses)
+    for row in by_keys(connection, _CARDS, keys):
+        state.cards[row.address] = CardRow(*row)
+    for row in by_keys(connection, _LIVE_BY_CARD, keys, now=now):
+        state.add_subscription(SubscriptionRow(*row))
+    load_offers(connection, state)
+
+
+def load_offers(connection: Connection, state: WorkingSet) -> None:
+    """Add the offers of the subscriptions that are there."""
+    missing = {row.offer_id for row in state.subscriptions.values()} - state.offers_by_id.keys()
+    for offer in offers_by_id(connection, missing):
+        state.add_offer(offer)
+
+
+def offers_by_id(connection: Connection, offer_ids: Iterable[int]) -> list[OfferRow]:
+    """Return offers by their row numbers."""
+    return [_offer(row) for row in by_keys(connection, _OFFERS_BY_ID, offer_ids)]
+
+
+def cards_with_offers(connection: Connection, offer_ids: Iterable[int], now: float) -> set[int]:
+    """Return the cards that have a live subscription to one of the offers."""
+    return {row[0] for row in by_keys(connection, _CARDS_BY_OFFER, list(offer_ids), now=now)}
+
+
+def all_offers(connection: Connection) -> list[OfferRow]:
+    """Return every offer of every operator."""
+    return [_offer(row) for row in connection.execute(select(schema.offers))]
+
+
+def _cards_of_changed_offers(
+    connection: Connection, orders: Sequence[Order], state: WorkingSet, now: float
+) -> set[int]:
+    changed: set[int] = set()
+    for order in orders:
+        if isinstance(order.command, OfferPut):
+            row = state.offers.get((order.operator, order.command.offer))
+            if row is not None and set(row.products) != set(order.command.products):
+                changed.add(row.id)
+    return cards_with_offers(connection, changed, now) if changed else set()
+
+
+def _offer(row: Any) -> OfferRow:
+    return OfferRow(
+        row.id,
+        row.operator,
+        row.offer,
+        row.rev,
+        row.kind,
+        row.names,
+        row.heading,
+        tuple(json.loads(row.products)),
+        row.changed_at,
+    )
+
+
+def _update(table: Table, key: str, columns: Sequence[str]) -> Any:
+    return (
+        update(table)
+        .where(table.c[key] == bindparam("of_key"))
+        .values({name: bindparam(f"to_{name}") for name in columns})
+    )
+
+
+_CARD_COLUMNS: Final = ("state", "reason", "subscriber", "key_version", "revision", "rev", "change_seq", "changed_at")
+_OFFER_COLUMNS: Final = ("rev", "kind", "names", "heading", "products", "changed_at")
+_SUBSCRIPTION_COLUMNS: Final = ("rev", "address", "offer_id", "starts_at", "ends_at", "changed_at")
+_FORGET: Final = delete(schema.commands).where(schema.commands.c.seq == bindparam("of_key"))
+
+
+@dataclass(slots=True)
+class Writes:
+    """Rows to write at the end of a batch: new ones, and old ones to replace, by key."""
+
+    new_cards: set[int] = field(default_factory=set)
+    cards: set[int] = field(default_factory=set)
+    new_offers: set[tuple[str, str]] = field(default_factory=set)
+    offers: set[tuple[str, str]] = field(default_factory=set)
+    new_subscriptions: set[tuple[str, str]] = field(default_factory=set)
+    subscriptions: set[tuple[str, str]] = field(default_factory=set)
+    commands: dict[int, dict[str, Any]] = field(default_factory=dict)
+    forgotten: list[int] = field(default_factory=list)
+    changes: list[dict[str, Any]] = field(default_factory=list)
+    outbox: list[dict[str, Any]] = field(default_factory=list)
+    audit: list[dict[str, Any]] = field(default_factory=list)
+
+    def flush(self, connection: Connection, state: WorkingSet) -> None:
+        """Write all, parents before children."""
+        self._rows(connection, schema.cards, state.cards, self.new_cards, self.cards, "address", _CARD_COLUMNS)
+        self._rows(connection, schema.offers, state.offers, self.new_offers, self.offers, "id", _OFFER_COLUMNS)
+        self._rows(
+            connection,
+            schema.subscriptions,
+            state.subscriptions,
+            self.new_subscriptions,
+            self.subscriptions,
+            "id",
+            _SUBSCRIPTION_COLUMNS,
+        )
+        stored = [seq for seq in self.forgotten if self.commands.pop(seq, None) is None]
+        if stored:
+            connection.execute(_FORGET, [{"of_key": seq} for seq in stored])
+        for table, rows in (
+            (schema.commands, list(self.commands.values())),
+            (schema.changes, self.changes),
+            (schema.outbox, self.outbox),
+            (schema.audit, self.audit),
+        ):
+            if rows:
+                connection.execute(insert(table), rows)
+
+    def _rows(
+        self,
+        connection: Connection,
+        table: Table,
+        rows: Any,
+        new: set[Any],
+        old: set[Any],
+        key: str,
+        columns: Sequence[str],
+    ) -> None:
+        if new:
+            connection.execute(insert(table), [_values(rows[one], table) for one in new])
+        if changed := old - new:
+            updates = [
+                {"of_key": getattr(rows[one], key)} | {f"to_{name}": _value(rows[one], name) for name in columns}
+                for one in changed
+            ]
+            connection.execute(_UPDATES[table.name], updates)
+
+
+_UPDATES: Final = {
+    "cards": _update(schema.cards, "address", _CARD_COLUMNS),
+    "offers": _update(schema.offers, "id", _OFFER_COLUMNS),
+    "subscriptions": _update(schema.subscriptions, "id", _SUBSCRIPTION_COLUMNS),
+}
+
+
+def _values(row: Any, table: Table) -> dict[str, Any]:
+    return {column.name: _value(row, column.name) for column in table.columns}
+
+
+def _value(row: Any, name: str) -> Any:
+    value = getattr(row, name)
+    return json.dumps(value) if name == "products" else value

@@ -1,0 +1,162 @@
+"""The tables. Rows of cards, offers and subscriptions are never deleted: they are the history that can be looked up.
+
+`rev` is the portal's number for a resource (D10); `revision` is the version that goes on the air (D2).
+Times are Unix seconds: whole where the portal sets them, fractions where the ledger does.
+"""
+
+from typing import Final
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Column,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    PrimaryKeyConstraint,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+BIG: Final = BigInteger().with_variant(Integer, "sqlite")
+"""64 bits everywhere; SQLite's own row number where it is a primary key."""
+
+metadata: Final = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+meta: Final = Table(
+    "meta",
+    metadata,
+    Column("key", Text, primary_key=True),
+    Column("value", Text, nullable=False),
+)
+
+cards: Final = Table(
+    "cards",
+    metadata,
+    Column("address", BIG, primary_key=True, autoincrement=False),
+    Column("operator", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("reason", Text),
+    Column("subscriber", Text, nullable=False),
+    Column("key_version", Integer, nullable=False),
+    Column("revision", BIG, nullable=False),
+    Column("rev", BIG, nullable=False),
+    Column("change_seq", BIG, nullable=False),
+    Column("assigned_at", Double, nullable=False),
+    Column("changed_at", Double, nullable=False),
+    CheckConstraint("address BETWEEN 0 AND 99999999999", name="address"),
+    CheckConstraint("state IN ('active', 'suspended')", name="state"),
+    CheckConstraint("revision BETWEEN 0 AND 4294967295", name="revision"),
+    CheckConstraint("key_version BETWEEN 0 AND 255", name="key_version"),
+)
+Index("ix_cards_operator_subscriber", cards.c.operator, cards.c.subscriber)
+
+offers: Final = Table(
+    "offers",
+    metadata,
+    Column("id", BIG, primary_key=True, autoincrement=False),
+    Column("operator", Text, nullable=False),
+    Column("offer", Text, nullable=False),
+    Column("rev", BIG, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("names", Text, nullable=False),
+    Column("heading", Text),
+    Column("products", Text, nullable=False),
+    Column("changed_at", Double, nullable=False),
+    UniqueConstraint("operator", "offer"),
+)
+
+subscriptions: Final = Table(
+    "subscriptions",
+    metadata,
+    Column("id", BIG, primary_key=True, autoincrement=False),
+    Column("operator", Text, nullable=False),
+    Column("subscription", Text, nullable=False),
+    Column("rev", BIG, nullable=False),
+    Column("address", BIG, ForeignKey("cards.address"), nullable=False, index=True),
+    Column("offer_id", BIG, ForeignKey("offers.id"), nullable=False, index=True),
+    Column("starts_at", BIG, nullable=False),
+    Column("ends_at", BIG),
+    Column("changed_at", Double, nullable=False),
+    UniqueConstraint("operator", "subscription"),
+    CheckConstraint("ends_at IS NULL OR ends_at >= starts_at", name="window"),
+)
+
+commands: Final = Table(
+    "commands",
+    metadata,
+    Column("seq", BIG, primary_key=True, autoincrement=False),
+    Column("operator", Text, nullable=False),
+    Column("id", Text, nullable=False),
+    Column("digest", LargeBinary, nullable=False),
+    Column("answer", Text, nullable=False),
+    Column("again", Integer, nullable=False),
+    Column("at", Double, nullable=False),
+    UniqueConstraint("operator", "id"),
+)
+"""Answered command ids. `again` 1: the answer may change, so a repeat is decided anew."""
+
+changes: Final = Table(
+    "changes",
+    metadata,
+    Column("seq", BIG, primary_key=True, autoincrement=False),
+    Column("address", BIG, ForeignKey("cards.address"), nullable=False),
+    Column("operator", Text, nullable=False),
+    Column("revision", BIG, nullable=False),
+    Column("command_id", Text, nullable=False),
+    Column("at", Double, nullable=False, index=True),
+    Column("done_at", Double),
+)
+"""Each change of a card's content; `done_at` when it had been sent on every multiplex of its network."""
+Index(
+    "ix_changes_open",
+    changes.c.seq,
+    sqlite_where=changes.c.done_at.is_(None),
+    postgresql_where=changes.c.done_at.is_(None),
+)
+Index("ix_changes_address", changes.c.address, changes.c.seq)
+
+airs: Final = Table(
+    "airs",
+    metadata,
+    Column("change_seq", BIG, ForeignKey("changes.seq"), nullable=False),
+    Column("multiplex", Text, nullable=False),
+    Column("at", Double, nullable=False),
+    PrimaryKeyConstraint("change_seq", "multiplex"),
+)
+"""When a change was first sent on a multiplex."""
+
+outbox: Final = Table(
+    "outbox",
+    metadata,
+    Column("seq", BIG, primary_key=True, autoincrement=False),
+    Column("operator", Text, nullable=False),
+    Column("type", Text, nullable=False),
+    Column("topic", Text, nullable=False),
+    Column("payload", LargeBinary, nullable=False),
+    Column("correlation", LargeBinary),
+    Column("at", Double, nullable=False),
+    Column("event_id", Text, nullable=False),
+)
+"""What is still to be published; a row goes when the broker has it."""
+
+audit: Final = Table(
+    "audit",
+    metadata,
+    Column("seq", BIG, primary_key=True, autoincrement=False),
+    Column("record", Text, nullable=False),
+    Column("mac", LargeBinary, nullable=False),
+)
+"""The audit chain: `mac` = HMAC-SHA-256(audit key, mac before ‖ record in UTF-8)."""

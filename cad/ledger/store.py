@@ -1,0 +1,312 @@
+"""The ledger as it is in its one thread: what stands in memory beside the file, and every change of the file.
+
+Blocking; `cad.ledger.ledger.Ledger` is the asynchronous shell around it.
+"""
+
+import json
+import secrets
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import structlog
+from sqlalchemy import Connection, bindparam, delete, func, insert, select
+
+from cad.ledger import airing, audit, reading, rows, schema, upkeep
+from cad.ledger.batch import Batch, Counters
+from cad.ledger.database import Database
+from cad.ledger.errors import AuditBroken, LedgerRefused, LedgerUnavailable
+from cad.ledger.model import (
+    AuditHead,
+    CardChange,
+    FirstAir,
+    Grants,
+    Intake,
+    LedgerOptions,
+    Order,
+    OutboxMessage,
+    Outcome,
+    Promise,
+    Refusal,
+    Unreadable,
+)
+from protocol.portal.codes import Code, text
+
+log = structlog.get_logger(__name__)
+
+ANCHOR_SUFFIX: Final = ".audit-head"
+ANCHOR_EVERY_S: Final = 1.0
+
+T = TypeVar("T")
+
+
+class Store:
+    """Opens, changes and reads the ledger. One thread only.
+
+    `on_messages` is called after each commit with what it put into the outbox. `warnings` says what is suspect.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        key: bytes,
+        options: LedgerOptions,
+        on_messages: Callable[[Sequence[OutboxMessage]], None] = lambda messages: None,
+    ) -> None:
+        self.database = Database(path)
+        self.grants = Grants()
+        self.options = options
+        self.warnings: list[str] = []
+        self.highest_time = 0.0
+        self._anchor_path = path.with_name(path.name + ANCHOR_SUFFIX)
+        self._key = key
+        self._on_messages = on_messages
+        self._ledger_id = ""
+        self._counters = Counters(1, 1, 1, 1, 1, audit.START)
+        self._reported_change = 0
+        self._anchored, self._anchored_at = audit.START, 0.0
+
+    @property
+    def head(self) -> AuditHead:
+        """The end of the audit chain."""
+        return self._counters.head
+
+    def open(self, grants: Grants, now: float) -> None:
+        """Open or begin the ledger, look for signs of an older copy put back, and follow the grants.
+
+        Raises LedgerUnavailable or LedgerRefused.
+        """
+        self.database.open()
+        self._begin(now)
+        with self.database.transaction() as connection:
+            self._load_counters(connection, now)
+        self._check_anchor(now)
+        self.apply_grants(grants, now)
+        self._write_anchor(now)
+
+    def recover(self, now: float) -> list[CardChange]:
+        """Go on after a fault that was mended; return changes that turn out to be stored although their call failed.
+
+        Raises LedgerUnavailable while the fault lasts.
+        """
+        self.database.reopen()
+        with self.database.transaction() as connection:
+            self._load_counters(connection, now)
+            found = upkeep.changes_from(self._batch(now), connection, self._reported_change)
+            waiting = reading.pending(connection, 0, rows.KEYS_MAX)
+        self._reported_change = self._counters.change_seq
+        log.warning("ledger is usable again", found_committed=len(found))
+        self._on_messages(waiting)
+        return found
+
+    def close(self) -> None:
+        """Write the anchor and close the file."""
+        if self.database.fault is None:
+            self._write_anchor(self.highest_time)
+        self.database.close()
+
+    def commit(self, intakes: Sequence[Intake], now: float, promises: Mapping[str, Promise]) -> list[Outcome]:
+        """Take messages in order, in one transaction; one outcome each. When this returns, all is on the disk.
+
+        Raises LedgerUnavailable; then `recover` tells what became of it, and the same call may be made again.
+        """
+        try:
+            outcomes = self._transact(now, lambda batch, connection: batch.run(connection, intakes), promises)
+        except LedgerUnavailable:
+            raise
+        except Exception:
+            log.exception("batch failed; its messages are taken one by one", messages=len(intakes))
+            outcomes = [self._alone(one, now, promises) for one in intakes]
+        self._reported_change = self._counters.change_seq
+        return outcomes
+
+    def first_air(self, items: Sequence[FirstAir], now: float) -> None:
+        """Record first transmissions, with their events, in one transaction. Raises LedgerUnavailable."""
+        self._transact(now, lambda batch, connection: airing.record(connection, batch, items))
+
+    def apply_grants(self, grants: Grants, now: float) -> list[CardChange]:
+        """Follow the settings: cards that gain or lose a product by them get a new version. Return those cards."""
+        spelt, stored, self.grants = upkeep.spell_grants(grants), self.meta_get("grants"), grants
+        changes: list[CardChange] = []
+        if stored != spelt:
+            changes = self._transact(now, lambda batch, held: upkeep.regrant(batch, held, stored, spelt))
+        self._reported_change = self._counters.change_seq
+        with self.database.transaction() as connection:
+            airing.settle(connection, grants, self._time(now))
+        return changes
+
+    def after_restore(self, reason: str, now: float) -> None:
+        """Say that a backup was put back: every card's revision jumps by the margin, beyond what it may have seen."""
+        self._jump("restored", {"reason": reason, "had": self.head.seq}, now)
+
+    def note(self, kind: str, facts: Mapping[str, Any], now: float) -> None:
+        """Put an act that is no command into the audit chain."""
+        self._transact(now, lambda batch, connection: upkeep.note(batch, connection, kind, facts))
+
+    def mark_published(self, seqs: Iterable[int]) -> None:
+        """Forget outbox rows that the broker has taken."""
+        gone = delete(schema.outbox).where(schema.outbox.c.seq == bindparam("of_seq"))
+        if listed := [{"of_seq": seq} for seq in seqs]:
+            with self.database.transaction() as connection:
+                connection.execute(gone, listed)
+
+    def meta_get(self, key: str) -> str | None:
+        """Return a value kept by name."""
+        with self.database.transaction() as connection:
+            return upkeep.get_meta(connection, key)
+
+    def meta_set(self, key: str, value: str) -> None:
+        """Keep a value by name, in place of an older one."""
+        with self.database.transaction() as connection:
+            upkeep.put_meta(connection, key, value)
+
+    def witness_time(self, now: float) -> None:
+        """Note that it has been this late, so that a clock that falls back is noticed after a restart."""
+        self.highest_time = self._time(now)
+        self.meta_set("highest_time", repr(self.highest_time))
+
+    def read(self, query: Callable[[Connection], T]) -> T:
+        """Run a query in a transaction of its own. Raises LedgerUnavailable."""
+        with self.database.transaction() as connection:
+            return query(connection)
+
+    def begin_check(self, head: AuditHead | None) -> audit.ChainCheck:
+        """Return a check of the audit chain against a head; the one noted beside the file unless another is given."""
+        if head is None:
+            try:
+                head = audit.read_anchor(self._anchor_path)
+            except (OSError, ValueError) as error:
+                raise AuditBroken(0, f"the head noted in {self._anchor_path} cannot be read: {error}") from None
+        return audit.ChainCheck(self._key, expected=head)
+
+    # --- inside
+
+    def _time(self, now: float) -> float:
+        return max(now, self.highest_time)
+
+    def _batch(self, now: float, promises: Mapping[str, Promise] | None = None) -> Batch:
+        return Batch(self._key, self._ledger_id, replace(self._counters), self.grants, self._time(now), promises or {})
+
+    def _transact(
+        self, now: float, job: Callable[[Batch, Connection], T], promises: Mapping[str, Promise] | None = None
+    ) -> T:
+        """Run a job in one transaction; what it numbered counts only when the transaction is on the disk."""
+        batch = self._batch(now, promises)
+        with self.database.transaction() as connection:
+            result = job(batch, connection)
+        self._counters = batch.counters
+        self.highest_time = batch.now
+        if batch.messages:
+            self._on_messages(batch.messages)
+        if batch.now >= self._anchored_at + ANCHOR_EVERY_S:
+            self._write_anchor(batch.now)
+        return result
+
+    def _alone(self, intake: Intake, now: float, promises: Mapping[str, Promise]) -> Outcome:
+        """Commit one message by itself, and when even that fails reject it, so that it holds up nobody (I7)."""
+        try:
+            return self._transact(now, lambda batch, connection: batch.run(connection, [intake]), promises)[0]
+        except LedgerUnavailable:
+            raise
+        except Exception:
+            log.exception("message failed", operator=intake.operator)
+            refused = _as_internal(intake)
+            return self._transact(now, lambda batch, connection: batch.run(connection, [refused]), promises)[0]
+
+    def _begin(self, now: float) -> None:
+        check = audit.key_check(self._key)
+        with self.database.transaction() as connection:
+            found = {row.key: row.value for row in connection.execute(select(schema.meta))}
+            if "ledger_id" not in found:
+                found |= {"ledger_id": secrets.token_hex(8), "audit_key_check": check}
+                fresh = [{"key": key, "value": found[key]} for key in ("ledger_id", "audit_key_check")]
+                connection.execute(insert(schema.meta), fresh)
+                upkeep.note(self._batch(now), connection, "begun", {"ledger": found["ledger_id"]})
+        if found["audit_key_check"] != check:
+            self.database.close()
+            raise LedgerRefused(
+                "the ledger was begun under another master key: every EMM would be sealed with keys that the cards"
+                " do not have; put the right key file in place, or name another state_dir"
+            )
+        self._ledger_id = found["ledger_id"]
+        self.highest_time = float(found.get("highest_time", 0))
+
+    def _load_counters(self, connection: Connection, now: float) -> None:
+        last = connection.execute(select(schema.audit).order_by(schema.audit.c.seq.desc()).limit(1)).one()
+        self.highest_time = max(self.highest_time, float(json.loads(last.record)["at"]))
+
+        def following(column: Any) -> int:
+            return int(connection.execute(select(func.coalesce(func.max(column), 0))).scalar_one()) + 1
+
+        self._counters = Counters(
+            command_seq=following(schema.commands.c.seq),
+            change_seq=following(schema.changes.c.seq),
+            # Published rows are gone; time keeps their numbers from being given again.
+            outbox_seq=max(following(schema.outbox.c.seq), int(self._time(now) * 1e6)),
+            offer_id=following(schema.offers.c.id),
+            subscription_id=following(schema.subscriptions.c.id),
+            head=AuditHead(last.seq, bytes(last.mac)),
+        )
+
+    def _check_anchor(self, now: float) -> None:
+        """Compare the end of the audit chain with what was noted outside, and jump ahead when there was more (D2)."""
+        try:
+            anchor = audit.read_anchor(self._anchor_path)
+        except (OSError, ValueError) as error:
+            self._warn(f"{self._anchor_path} cannot be read ({error}); run: cad audit verify")
+            return
+        if anchor is None or anchor.seq == 0:
+            return
+        if anchor.seq > self.head.seq:
+            had = self.head.seq
+            facts = {"had": had, "anchor_seq": anchor.seq, "anchor_mac": anchor.mac.hex()}
+            self._jump(audit.ROLLBACK, facts, now)
+            self._warn(
+                f"the ledger ended at audit record {had}, but had reached {anchor.seq}: an older copy was put back, or"
+                " its end was cut off. Versions have jumped ahead; orders taken in between are lost here: let the"
+                " portals send them again"
+            )
+            return
+        found = self.read(lambda connection: reading.audit_rows(connection, anchor.seq - 1, 1))
+        if not found or bytes(found[0][2]) != anchor.mac:
+            self._warn(f"audit record {anchor.seq} is not the one noted outside; run: cad audit verify")
+
+    def _jump(self, kind: str, facts: Mapping[str, Any], now: float) -> None:
+        margin = self.options.restore_margin
+        self._transact(now, lambda batch, connection: upkeep.jump(batch, connection, kind, facts, margin))
+        self._write_anchor(now)
+
+    def _write_anchor(self, now: float) -> None:
+        """Note the end of the chain outside. What is noted is on the disk already, so the note never runs ahead."""
+        self._anchored_at = now
+        if self._anchored == self.head:
+            return
+        try:
+            audit.write_anchor(self._anchor_path, self.head)
+            self._anchored = self.head
+        except OSError as error:
+            log.warning("audit head cannot be noted", path=str(self._anchor_path), reason=error.strerror)
+
+    def _warn(self, warning: str) -> None:
+        self.warnings.append(warning)
+        log.error("ledger is suspect", warning=warning)
+
+
+def _as_internal(intake: Intake) -> Refusal | Unreadable:
+    """Return what is stored in place of a message that cannot be stored itself."""
+    if isinstance(intake, Order):
+        command = intake.command
+        return Refusal(
+            intake.operator,
+            command.resource,
+            command.verb,
+            command.id,
+            Code.INTERNAL,
+            text(Code.INTERNAL),
+            reply_topic=intake.reply_topic,
+            correlation=intake.correlation,
+        )
+    if isinstance(intake, Refusal):
+        return replace(intake, code=Code.INTERNAL, detail=text(Code.INTERNAL), errors=())
+    return replace(intake, code=Code.INTERNAL, reason=text(Code.INTERNAL), resource="", verb="", id=None)

@@ -1,0 +1,169 @@
+"""The part of the ledger that one batch needs, in memory: read by decisions, changed only by `WorkingSet.apply`."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from emm.plan import Right
+from protocol.portal.codes import Code
+
+REVISION_MAX: Final = 0xFFFF_FFFF
+
+
+@dataclass(frozen=True, slots=True)
+class CardRow:
+    """A row of `cards`."""
+
+    address: int
+    operator: str
+    state: str
+    reason: str | None
+    subscriber: str
+    key_version: int
+    revision: int
+    rev: int
+    change_seq: int
+    assigned_at: float
+    changed_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class OfferRow:
+    """A row of `offers`; names and heading as JSON text."""
+
+    id: int
+    operator: str
+    offer: str
+    rev: int
+    kind: str
+    names: str
+    heading: str | None
+    products: tuple[str, ...]
+    changed_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class SubscriptionRow:
+    """A row of `subscriptions`."""
+
+    id: int
+    operator: str
+    subscription: str
+    rev: int
+    address: int
+    offer_id: int
+    starts_at: int
+    ends_at: int | None
+    changed_at: float
+
+    def live(self, now: float) -> bool:
+        """Return whether it opens something now or later."""
+        return self.ends_at is None or (self.ends_at > now and self.ends_at > self.starts_at)
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A row of `commands`: an id that was answered before. `answer` is the reply as JSON."""
+
+    seq: int
+    operator: str
+    id: str
+    digest: bytes
+    answer: str
+    again: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What one command does and how it is answered; rows replace those of the same key.
+
+    `touched`: cards whose content may have changed. `visible_from`: nothing can be seen before. `visible` False: the
+    change makes nothing visible.
+    """
+
+    code: Code = Code.OK
+    detail: str = ""
+    card: int | None = None
+    card_row: CardRow | None = None
+    offer_row: OfferRow | None = None
+    subscription_row: SubscriptionRow | None = None
+    touched: tuple[int, ...] = ()
+    visible_from: int = 0
+    visible: bool = True
+
+
+@dataclass(slots=True)
+class WorkingSet:
+    """Rows by key. `subscriptions_of` holds at least all live subscriptions of every card in `cards`."""
+
+    cards: dict[int, CardRow] = field(default_factory=dict)
+    offers: dict[tuple[str, str], OfferRow] = field(default_factory=dict)
+    offers_by_id: dict[int, OfferRow] = field(default_factory=dict)
+    subscriptions: dict[tuple[str, str], SubscriptionRow] = field(default_factory=dict)
+    by_card: defaultdict[int, dict[int, SubscriptionRow]] = field(default_factory=lambda: defaultdict(dict))
+    answered: dict[tuple[str, str], Answered] = field(default_factory=dict)
+    next_offer_id: int = 1
+    next_subscription_id: int = 1
+
+    def add_offer(self, row: OfferRow) -> None:
+        """Put an offer in, in place of an older row."""
+        self.offers[row.operator, row.offer] = row
+        self.offers_by_id[row.id] = row
+        self.next_offer_id = max(self.next_offer_id, row.id + 1)
+
+    def add_subscription(self, row: SubscriptionRow) -> None:
+        """Put a subscription in, in place of an older row, which may have been another card's."""
+        before = self.subscriptions.get((row.operator, row.subscription))
+        if before is not None and before.address != row.address:
+            self.by_card[before.address].pop(before.id, None)
+        self.subscriptions[row.operator, row.subscription] = row
+        self.by_card[row.address][row.id] = row
+        self.next_subscription_id = max(self.next_subscription_id, row.id + 1)
+
+    def apply(self, decision: Decision) -> None:
+        """Take the rows that a decision puts."""
+        if decision.card_row is not None:
+            self.cards[decision.card_row.address] = decision.card_row
+        if decision.offer_row is not None:
+            self.add_offer(decision.offer_row)
+        if decision.subscription_row is not None:
+            self.add_subscription(decision.subscription_row)
+
+    def cards_with(self, offer_id: int, now: float) -> tuple[int, ...]:
+        """Return the cards that have a live subscription to an offer, rising."""
+        found = {
+            address
+            for address, rows in self.by_card.items()
+            if any(row.offer_id == offer_id and row.live(now) for row in rows.values())
+        }
+        return tuple(sorted(found))
+
+    def live_on(self, address: int, now: float) -> list[SubscriptionRow]:
+        """Return the live subscriptions of a card."""
+        return [row for row in self.by_card[address].values() if row.live(now)] if address in self.by_card else []
+
+    def rights(self, address: int, products: Mapping[str, int], now: float) -> tuple[Right, ...]:
+        """Return what a card may open; `products` are those granted to its operator."""
+        return tuple(rights_of(self.live_on(address, now), self.offers_by_id, products))
+
+    def bump(self, address: int, change_seq: int, at: float) -> CardRow:
+        """Raise a card's revision and return its row. Raises OverflowError when there is no higher revision."""
+        row = self.cards[address]
+        if row.revision >= REVISION_MAX:
+            raise OverflowError(f"card {address} has used up its revisions")
+        row = replace(row, revision=row.revision + 1, change_seq=change_seq, changed_at=at)
+        self.cards[address] = row
+        return row
+
+
+def rights_of(
+    rows: Iterable[SubscriptionRow], offers: Mapping[int, OfferRow], products: Mapping[str, int]
+) -> list[Right]:
+    """Return the rights that subscriptions give; a product that is not granted gives none (I10)."""
+    return [
+        Right(products[slug], row.starts_at, row.ends_at)
+        for row in rows
+        for slug in offers[row.offer_id].products
+        if slug in products
+    ]
