@@ -88,6 +88,12 @@ class NoReaderError(PcscError):
     default_advice = "plug the reader in and look at: cad reader list"
 
 
+class AmbiguousReaderError(PcscError):
+    """Several readers fit, and only one can be used."""
+
+    default_advice = "name one with --reader, or read all with --all"
+
+
 class NoCardError(PcscError):
     """There is no card in the reader."""
 

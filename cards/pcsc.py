@@ -28,6 +28,8 @@ except ImportError as broken:
     ) from broken
 
 PNP_NOTIFICATION: Final = "\\\\?PnP?\\Notification"
+_LOOKS: Final = 4
+_LOOK_S: Final = 0.3
 _PROTOCOLS: Final = scard.SCARD_PROTOCOL_T0 | scard.SCARD_PROTOCOL_T1
 
 
@@ -134,12 +136,18 @@ class Connection:
         raise codes.error_of(code, doing, self.reader)
 
     def _why_nothing_came(self, code: int, doing: str) -> Exception:
-        if code == codes.SUCCESS:
-            return codes.removed(doing, self.reader)
-        state = self._context.states().get(self.reader)
-        if state is None or state.presence is CardPresence.EMPTY:
+        if code == codes.SUCCESS or self._card_is_gone():
             return codes.removed(doing, self.reader)
         return codes.error_of(code, doing, self.reader)
+
+    def _card_is_gone(self) -> bool:
+        """Whether the card was taken out; pcscd looks for it a few times a second, so it is given that time."""
+        known = self._context.states()
+        for _ in range(_LOOKS):
+            if self.reader not in known or known[self.reader].presence is CardPresence.EMPTY:
+                return True
+            known = self._context.wait_for_change(known, _LOOK_S)
+        return False
 
     def atr(self) -> bytes:
         """The card's answer to reset."""

@@ -5,9 +5,10 @@ from typing import Protocol
 
 from emm.errors import BuildError
 from emm.keys import KeyLadder
-from emm.message import ADDRESS_MAX, PARTS_MAX, EmmKind, Version
+from emm.message import PARTS_MAX, EmmKind, Version
 from emm.payload import CardState, EmmPayload, RightsBlock
 from emm.secret import SIV_KEY_SIZE, Secret
+from protocol.card_number import ADDRESS_MAX
 
 
 @dataclass(frozen=True, slots=True)

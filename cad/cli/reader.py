@@ -1,0 +1,117 @@
+"""`cad reader`: the PC/SC readers of this machine."""
+
+import queue
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from cad.cli.card_options import aid_option, choose_aid, names_option, settings_if_any
+from cad.cli.options import json_option
+
+if TYPE_CHECKING:
+    from cad.cli.card_report import EventDocument
+    from cad.clock import Clock
+    from cards.readers.state import ReaderEvent
+
+
+@click.group("reader")
+def group() -> None:
+    """List or watch card readers."""
+
+
+@group.command("list")
+@aid_option
+@names_option
+@json_option
+def list_command(aid: bytes | None, config: Path | None, as_json: bool) -> None:
+    """List the readers and what is in each."""
+    from cad.cli.card_report import ReadersDocument, reader_document
+    from cad.cli.output import console, show_json, table
+    from cards import pcsc
+    from cards.atr import names_application
+
+    wanted = choose_aid(aid, settings_if_any(config))
+    states = pcsc.list_readers()
+    found = ReadersDocument(readers=[reader_document(state, names_application(state.atr, wanted)) for state in states])
+    if as_json:
+        show_json(found.model_dump(mode="json"))
+    elif not found.readers:
+        click.echo("no reader is connected; plug one in, and look again")
+    else:
+        rows = [
+            (reader.name, _words(reader.card, reader.in_use), _whose(reader.application), reader.atr)
+            for reader in found.readers
+        ]
+        console().print(table(("reader", "card", "application", "answer to reset"), rows))
+
+
+@group.command("watch")
+@click.option("--for", "seconds", type=click.FloatRange(min=0.0), default=None, help="End after so many seconds.")
+@aid_option
+@names_option
+@json_option
+def watch_command(seconds: float | None, aid: bytes | None, config: Path | None, as_json: bool) -> None:
+    """Tell when readers and cards come and go, until Ctrl-C; goes on when pcscd is restarted.
+
+    With --json one document a line.
+    """
+    from cad.cli.card_report import event_document
+    from cad.clock import SystemClock
+    from cards.atr import names_application
+
+    wanted = choose_aid(aid, settings_if_any(config))
+    clock = SystemClock()
+    for event in _events(clock, seconds):
+        document = event_document(event, clock.now(), names_application(event.atr, wanted))
+        click.echo(document.model_dump_json() if as_json else _line(document))
+
+
+def _events(clock: "Clock", seconds: float | None) -> "Iterator[ReaderEvent]":
+    """The events of a watch, until the time is over or the person presses Ctrl-C."""
+    from cards import pcsc
+    from cards.readers.watch import ReaderWatch
+
+    told: queue.SimpleQueue[ReaderEvent] = queue.SimpleQueue()
+    end = None if seconds is None else clock.monotonic() + seconds
+    with ReaderWatch(pcsc.Context, told.put):
+        try:
+            while end is None or clock.monotonic() < end:
+                try:
+                    yield told.get(timeout=None if end is None else max(0.0, end - clock.monotonic()))
+                except queue.Empty:
+                    return
+        except KeyboardInterrupt:
+            return
+
+
+def _line(document: "EventDocument") -> str:
+    what = {
+        "reader-added": "reader connected",
+        "reader-removed": "reader gone",
+        "card-inserted": "card put in",
+        "card-mute": "card put in, but it does not answer: check the chip's side and its contacts",
+        "card-removed": "card taken out",
+        "service-lost": "PC/SC is not available",
+        "service-back": "PC/SC is available again",
+    }[document.event]
+    whose = f", {_whose(document.application)}" if document.application is not None else ""
+    detail = f": {document.detail}; {document.advice}" if document.detail else ""
+    return f"{document.at}  {document.reader or '-'}  {what}{whose}{detail}"
+
+
+def _words(card: str, in_use: bool) -> str:
+    words = {
+        "empty": "none",
+        "present": "in",
+        "mute": "does not answer: check the chip's side and its contacts",
+        "unavailable": "the reader is not available",
+    }[card]
+    return f"{words}, in use by a program" if in_use else words
+
+
+def _whose(application: bool | None) -> str | None:
+    if application is None:
+        return None
+    return "of this system" if application else "not named; cad card read tells"
