@@ -135,11 +135,10 @@ def optional(parameter: Parameter, mandatory_in: Collection[int] = (), default: 
     return dataclasses.field(default=default, metadata={"use": (parameter, frozenset(mandatory_in), 1)})
 
 
-def many(parameter: Parameter, at_least_one: bool, default: tuple[Any, ...] = ()) -> Any:
-    """Declare a field, a tuple, for a parameter that may stand any number of times."""
-    return dataclasses.field(
-        default=default, metadata={"use": (parameter, ALL_VERSIONS if at_least_one else frozenset[int](), MANY)}
-    )
+def many(parameter: Parameter, at_least_one: bool, default: tuple[Any, ...] = (), secret: bool = False) -> Any:
+    """Declare a field, a tuple, for a parameter that may stand any number of times. A secret is left out of repr."""
+    use = (parameter, ALL_VERSIONS if at_least_one else frozenset[int](), MANY)
+    return dataclasses.field(default=default, repr=not secret, metadata={"use": use})
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(one, optional, many))
