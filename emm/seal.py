@@ -44,6 +44,7 @@ from emm.plan import PRODUCT_ID_MAX, CardContent, Window
 from emm.secret import SIV_KEY_SIZE
 
 PAYLOADS_CACHED: Final = 8192
+_UNIQUE_TABLE_ID: Final = int(EmmKind.UNIQUE)
 _UNIQUE_LENGTH: Final = HEAD_SIZE[EmmKind.UNIQUE] - SECTION_HEAD_SIZE + TAG_SIZE
 
 
@@ -83,7 +84,7 @@ class EmmSealer:
         for part, payload in enumerate(payloads):
             try:
                 head = self._pack_head(
-                    EmmKind.UNIQUE,
+                    _UNIQUE_TABLE_ID,
                     SHORT_SECTION | _UNIQUE_LENGTH + len(payload),
                     address >> 8,
                     address & 0xFF,
