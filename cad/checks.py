@@ -18,8 +18,7 @@ from typing import Any, Final
 from cad import broker_probe, keystore
 from cad.clock import SystemClock, spell
 from cad.errors import CadError
-from cad.ledger.store import FILE_NAME
-from cad.lifecycle import StateLock, holder_of
+from cad.lifecycle import LEDGER_NAME, StateLock, holder_of
 from config import crosscheck
 from config.settings import MultiplexSettings, Settings
 
@@ -141,7 +140,7 @@ def check_keys(settings: Settings) -> Finding:
 
 def check_ledger(state_dir: Path) -> Finding:
     """Whether the ledger's file is whole; reads only, and keeps a daemon from starting meanwhile."""
-    path = state_dir / FILE_NAME
+    path = state_dir / LEDGER_NAME
     name = "ledger"
     if not path.exists():
         return Finding(name, Verdict.OK, f"{path} does not exist yet; the daemon makes it when it first starts")

@@ -46,7 +46,7 @@ def configure(level: str = "info", form: str = "json", stream: TextIO | None = N
         if form == "json"
         else structlog.dev.ConsoleRenderer(colors=(stream or sys.stderr).isatty(), pad_event_to=32)
     )
-    handler = logging.StreamHandler(stream or sys.stderr)
+    handler = logging.StreamHandler(stream) if stream is not None else _StandardError()
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared, processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, last]
@@ -57,6 +57,18 @@ def configure(level: str = "info", form: str = "json", stream: TextIO | None = N
     root.setLevel(level.upper())
     for name in NOISY:
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
+
+
+class _StandardError(logging.StreamHandler[TextIO]):
+    """Writes to what standard error is at the moment of writing."""
+
+    @property
+    def stream(self) -> TextIO:
+        return sys.stderr
+
+    @stream.setter
+    def stream(self, _stream: TextIO) -> None:
+        return
 
 
 def redact(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

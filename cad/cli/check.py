@@ -35,6 +35,6 @@ def command(deep: bool, config: Path, socket_path: Path | None, as_json: bool) -
         out.print(table(["", "check", "found"], [[one.verdict, one.name, one.text] for one in findings]))
         for one in findings:
             if one.advice and one.verdict is not checks.Verdict.OK:
-                out.print(f"{one.verdict} {one.name}: {one.advice}", markup=False)
+                out.print(f"{one.verdict} {one.name}: {one.advice}", markup=False, soft_wrap=True)
         out.print(f"{settings.node.name}: {len(failed)} failed" if failed else f"{settings.node.name}: all well")
     return 4 if failed else 0

@@ -1,5 +1,6 @@
 """Talk to the running daemon over its control socket."""
 
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -60,6 +61,7 @@ class DaemonClient:
 
     @contextmanager
     def _reached(self) -> Iterator[None]:
+        _knock(self.path)
         try:
             yield
         except httpx.TimeoutException:
@@ -67,7 +69,7 @@ class DaemonClient:
                 f"the daemon at {self.path} took the question, but does not answer; look at: systemctl status cad"
             ) from None
         except httpx.TransportError as error:
-            raise DaemonUnreachableError(_why(self.path, error)) from None
+            raise DaemonUnreachableError(f"the daemon at {self.path} hung up: {error}") from None
 
 
 @contextmanager
@@ -101,16 +103,19 @@ def _raise_if_refused(answer: httpx.Response) -> None:
     raise ERRORS.get(kind, CadError)(text)
 
 
-def _why(path: Path, error: httpx.TransportError) -> str:
-    cause: BaseException | None = error
-    while cause is not None and not (isinstance(cause, OSError) and cause.errno is not None):
-        cause = cause.__cause__ or cause.__context__
-    match cause:
-        case FileNotFoundError():
-            return f"no daemon runs: there is no socket {path}. Start it (systemctl start cad), or name --socket"
-        case ConnectionRefusedError():
-            return f"no daemon runs: nobody listens on {path} any more. Start it: systemctl start cad"
-        case PermissionError():
-            return f"you may not use {path}: become a member of its group (usermod -aG cad USER), or use sudo"
-        case _:
-            return f"the daemon at {path} hung up: {error}"
+def _knock(path: Path) -> None:
+    """Raise DaemonUnreachableError, in plain words, where a connection cannot even be made."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as knocking:
+        knocking.settimeout(ANSWER_TIMEOUT_S)
+        try:
+            knocking.connect(str(path))
+            return
+        except FileNotFoundError:
+            text = f"no daemon runs: there is no socket {path}. Start it (systemctl start cad), or name --socket"
+        except ConnectionRefusedError:
+            text = f"no daemon runs: nobody listens on {path} any more. Start it: systemctl start cad"
+        except PermissionError:
+            text = f"you may not use {path}: become a member of its group (usermod -aG cad USER), or use sudo"
+        except OSError as error:
+            text = f"{path} cannot be used: {error.strerror or error}"
+    raise DaemonUnreachableError(text)

@@ -73,6 +73,10 @@ def cli() -> None:
 
     Every command that shows something takes --json. Exit codes are documented in docs/operator.md.
     """
+    # Not imported above: `cad --help` is to be quick.
+    from cad import logs
+
+    logs.configure("warning", "console")
 
 
 def run(arguments: list[str] | None = None) -> int:

@@ -20,8 +20,16 @@ def show_json(document: Any) -> None:
 
 def console(*, err: bool = False) -> Console:
     """Return where tables are printed; without a terminal lines are wide and without colour."""
-    out = Console(stderr=err, highlight=False, soft_wrap=False)
-    return out if out.is_terminal else Console(stderr=err, highlight=False, width=WIDTH_WITHOUT_TERMINAL, no_color=True)
+    out = _Console(stderr=err, highlight=False)
+    return (
+        out if out.is_terminal else _Console(stderr=err, highlight=False, width=WIDTH_WITHOUT_TERMINAL, no_color=True)
+    )
+
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Leave it to `cad.cli.main` what to do when nobody reads any more."""
+        raise BrokenPipeError
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str | None = None) -> Table:

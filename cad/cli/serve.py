@@ -15,9 +15,10 @@ def command(config: Path) -> int:
     SIGHUP reads the settings again. A second SIGTERM leaves at once; nothing that was answered is lost by that.
     """
     from cad import logs
-    from cad.app import serve
     from config.load import load
 
     settings = load(config)
     logs.configure(settings.log.level, settings.log.format)
+    from cad.app import serve
+
     return serve(settings, config)

@@ -31,8 +31,8 @@ def _show(found: dict[str, Any]) -> None:
     from cad.cli.output import console, document, table
 
     out = console()
-    health = found.pop("health")
-    out.print(document(found))
+    health = found["health"]
+    out.print(document({name: value for name, value in found.items() if name != "health"}))
     conditions = health["conditions"]
     rows = [
         [
@@ -46,6 +46,6 @@ def _show(found: dict[str, Any]) -> None:
     out.print(table(["", "condition", "since", "what"], rows, "health"))
     for one in conditions:
         if one["advice"]:
-            out.print(f"{one['name']} {one['subject']}".strip() + f": {one['advice']}", markup=False)
+            out.print(f"{one['name']} {one['subject']}".strip() + f": {one['advice']}", markup=False, soft_wrap=True)
     verdict = "all well" if all(one["ok"] for one in conditions) else "running" if health["ready"] else "NOT READY"
     out.print(verdict, markup=False)

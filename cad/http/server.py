@@ -37,6 +37,7 @@ class HttpServer:
                 access_log=False,
                 lifespan="off",
                 server_header=False,
+                proxy_headers=False,
                 timeout_graceful_shutdown=GRACE_S,
                 timeout_keep_alive=5,
                 limit_concurrency=64,

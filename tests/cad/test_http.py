@@ -6,57 +6,20 @@ import signal
 import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
 from structlog.testing import capture_logs
 
 from cad.clock import SystemClock
-from cad.errors import ListenError, NotFoundError
+from cad.errors import ListenError
 from cad.health import Health
 from cad.http.app import control_app, public_app
 from cad.http.server import HttpServer, bind_tcp, bind_unix
-from cad.ledger.errors import AuditBroken
 from cad.metrics import Metrics
 from cad.supervisor import Supervisor
 from protocol import card_number
-
-
-class ScriptedHeadend:
-    """Answers as a test has set it."""
-
-    def __init__(self) -> None:
-        self.broken: AuditBroken | None = None
-        self.crash = False
-
-    def status(self) -> dict[str, Any]:
-        if self.crash:
-            raise RuntimeError("a defect")
-        return {"node": "headend-1"}
-
-    async def explain(self, card: str, channel: str | None) -> dict[str, Any]:
-        if card_number.parse(card) == 999:
-            raise NotFoundError("no such card")
-        return {"card": card, "channel": channel}
-
-    def carousel(self) -> dict[str, Any]:
-        return {"multiplexes": []}
-
-    async def audit_verify(self) -> dict[str, Any]:
-        if self.broken:
-            raise self.broken
-        return {"records": 3}
-
-    async def audit_export(self) -> AsyncIterator[bytes]:
-        for number in range(3):
-            yield b'{"seq": %d}\n' % number
-
-    async def check(self) -> dict[str, Any]:
-        return {"checks": []}
-
-    def believe_clock(self) -> dict[str, Any]:
-        return {"now": "2027-01-15T08:00:00Z"}
+from tests.support.scripted_headend import ScriptedHeadend
 
 
 class Served:
@@ -139,7 +102,7 @@ async def test_explain_passes_card_and_channel_and_tells_errors_apart(served: Se
 
 
 async def test_a_broken_audit_chain_is_a_conflict_and_the_export_streams_lines(served: Served) -> None:
-    served.headend.broken = AuditBroken(7, "hash differs")
+    served.headend.break_audit()
     answer = await served.control.get("/v1/audit/verify")
     assert (answer.status_code, answer.json()["error"]["type"]) == (409, "AuditBroken")
     assert (await served.control.get("/v1/audit/export")).text.splitlines() == [f'{{"seq": {n}}}' for n in range(3)]

@@ -12,18 +12,15 @@ from cad import logs
 from cad.logs import REDACTED
 from emm.keys import KeyLadder, LocalMasterKey
 from emm.secret import Secret
+from tests.support.logs import logging_as_before
 
 CANARY = bytes(range(0xA0, 0xC0))
 
 
 @pytest.fixture(autouse=True)
 def _as_before() -> Iterator[None]:
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    structlog.reset_defaults()
-    root.handlers[:] = handlers
-    root.setLevel(level)
+    with logging_as_before():
+        yield
 
 
 def lines(stream: io.StringIO) -> list[dict[str, object]]:
@@ -135,3 +132,9 @@ def test_bottomless_values_are_cut() -> None:
     for _ in range(50):
         deep = [deep]
     assert REDACTED in str(logs.redact(None, "info", {"deep": deep}))
+
+
+def test_without_a_stream_it_is_standard_error_as_it_is_then(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure("info", "json")
+    structlog.get_logger("cad.test").info("first")
+    assert "first" in capsys.readouterr().err

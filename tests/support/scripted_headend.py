@@ -1,0 +1,47 @@
+"""A headend behind the control socket that answers as a test has set it."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+from cad.errors import NotFoundError
+from cad.ledger.errors import AuditBroken
+from protocol import card_number
+
+
+class ScriptedHeadend:
+    """Implements `cad.http.facade.Headend`. Card 999 is unknown."""
+
+    def __init__(self) -> None:
+        self.broken: Exception | None = None
+        self.crash = False
+
+    def break_audit(self) -> None:
+        self.broken = AuditBroken(7, "hash differs")
+
+    def status(self) -> dict[str, Any]:
+        if self.crash:
+            raise RuntimeError("a defect")
+        return {"node": "headend-1"}
+
+    async def explain(self, card: str, channel: str | None) -> dict[str, Any]:
+        if card_number.parse(card) == 999:
+            raise NotFoundError("no such card")
+        return {"card": card, "channel": channel}
+
+    def carousel(self) -> dict[str, Any]:
+        return {"multiplexes": [{"id": "south-1", "rings": []}]}
+
+    async def audit_verify(self) -> dict[str, Any]:
+        if self.broken:
+            raise self.broken
+        return {"records": 3}
+
+    async def audit_export(self) -> AsyncIterator[bytes]:
+        for number in range(3):
+            yield b'{"seq": %d}\n' % number
+
+    async def check(self) -> dict[str, Any]:
+        return {"checks": [{"name": "ledger file", "ok": True, "text": "whole"}]}
+
+    def believe_clock(self) -> dict[str, Any]:
+        return {"now": "2027-01-15T08:00:00Z"}
