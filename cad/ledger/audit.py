@@ -21,6 +21,7 @@ START: Final = AuditHead(0, bytes(32))
 _CHECK: Final = b"cad audit key check"
 ROLLBACK: Final = "rollback"
 VERSIONS_MAX: Final = 100
+_ENCODER: Final = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
 def seal(key: bytes, before: bytes, record: str) -> bytes:
@@ -143,4 +144,4 @@ def write_anchor(path: Path, head: AuditHead) -> None:
 
 
 def _spell(facts: Mapping[str, Any]) -> str:
-    return json.dumps(facts, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return _ENCODER.encode(facts)

@@ -130,17 +130,8 @@ class Batch:
         self.counters.change_seq = seq + 1
         row = self.state.bump(address, seq, self.now)
         self.writes.cards.add(address)
-        self.writes.changes.append(
-            {
-                "seq": seq,
-                "address": address,
-                "operator": row.operator,
-                "revision": row.revision,
-                "command_id": command_id,
-                "at": self.now,
-                "done_at": None if self.grants.multiplexes(row.operator) else self.now,
-            }
-        )
+        done_at = None if self.grants.multiplexes(row.operator) else self.now
+        self.writes.changes.append((seq, address, row.operator, row.revision, command_id, self.now, done_at))
         return self.tell(row, seq, self.now, command_id)
 
     def tell(self, row: CardRow, change_seq: int, at: float, command_id: str) -> CardChange:
@@ -184,15 +175,15 @@ class Batch:
             self.writes.forgotten.append(before.seq)
         seq = self.counters.command_seq
         self.counters.command_seq = seq + 1
-        self.writes.commands[seq] = {
-            "seq": seq,
-            "operator": order.operator,
-            "id": order.command.id,
-            "digest": order.digest,
-            "answer": answer,
-            "again": int(again),
-            "at": self.now,
-        }
+        self.writes.commands[seq] = (
+            seq,
+            order.operator,
+            order.command.id,
+            order.digest,
+            answer,
+            int(again),
+            self.now,
+        )
         self.state.answered[order.operator, order.command.id] = Answered(
             seq, order.operator, order.command.id, order.digest, answer, again
         )
@@ -250,16 +241,7 @@ class Batch:
         )
         self.messages.append(message)
         self.writes.outbox.append(
-            {
-                "seq": seq,
-                "operator": operator,
-                "type": event_type,
-                "topic": topic,
-                "payload": message.payload,
-                "correlation": correlation,
-                "at": self.now,
-                "event_id": message.event_id,
-            }
+            (seq, operator, event_type, topic, message.payload, correlation, self.now, message.event_id)
         )
 
     def _next_record(self) -> int:
@@ -269,4 +251,4 @@ class Batch:
         head = self.counters.head
         mac = audit.seal(self.key, head.mac, record)
         self.counters.head = AuditHead(head.seq + 1, mac)
-        self.writes.audit.append({"seq": head.seq + 1, "record": record, "mac": mac})
+        self.writes.audit.append((head.seq + 1, record, mac))

@@ -120,10 +120,12 @@ class Database:
 
     def _checkpoint(self) -> None:
         """Write all of the log into the file and flush it: pages whose flush failed before are written anew."""
-        assert self._connection is not None
-        raw = self._connection.connection.dbapi_connection
-        assert isinstance(raw, sqlite3.Connection)
+        if self._engine is None:
+            return
+        raw = self._engine.raw_connection()
         try:
-            raw.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            raw.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         except sqlite3.Error as error:
             raise engine.unavailable(error, self.path) from error
+        finally:
+            raw.close()

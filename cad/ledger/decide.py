@@ -112,10 +112,10 @@ def _offer_put(command: OfferPut, state: WorkingSet, context: Context) -> Decisi
         kind=command.kind,
         names=_text(command.names),
         heading=None if command.heading is None else _text(command.heading),
-        products=command.products,
+        products=json.dumps(command.products),
         changed_at=context.now,
     )
-    if row is None or set(row.products) == set(command.products):
+    if row is None or set(row.slugs()) == set(command.products):
         return Decision(offer_row=new)
     offers = {**state.offers_by_id, new.id: new}
     touched = state.cards_with(new.id, context.now)
@@ -136,7 +136,7 @@ def _subscription_put(command: SubscriptionPut, state: WorkingSet, context: Cont
     offer = state.offers.get((context.operator, command.offer))
     if offer is None:
         return Decision(Code.UNKNOWN_OFFER, f"you have no offer named {command.offer}", card=command.card)
-    if (refused := _not_granted(offer.products, context.grant.products)) is not None:
+    if (refused := _not_granted(offer.slugs(), context.grant.products)) is not None:
         return replace(refused, card=command.card)
     starts_at = _start(command, row, context.now)
     if command.ends_at is not None and command.ends_at <= starts_at:

@@ -76,7 +76,7 @@ class Products:
         per_offer: dict[int, list[int]] = {}
         for offer in rows.all_offers(connection):
             granted = grants.products(offer.operator)
-            per_offer[offer.id] = [granted[slug] for slug in offer.products if slug in granted]
+            per_offer[offer.id] = [granted[slug] for slug in offer.slugs() if slug in granted]
         size = max(per_offer, default=0) + 1
         self._counts = np.zeros(size, np.int64)
         self._first = np.zeros(size, np.int64)

@@ -1,12 +1,26 @@
 """Between the tables and the working set: batched loads by key, batched writes of what was changed."""
 
-import json
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Any, Final
 
-from sqlalchemy import BindParameter, ColumnElement, Connection, Table, bindparam, delete, insert, or_, select, update
+from sqlalchemy import (
+    BindParameter,
+    ColumnElement,
+    Connection,
+    Delete,
+    Insert,
+    Table,
+    Update,
+    bindparam,
+    delete,
+    insert,
+    or_,
+    select,
+    update,
+)
 
 from cad.ledger import schema
 from cad.ledger.model import Order
@@ -132,9 +146,13 @@ def _cards_of_changed_offers(
     for order in orders:
         if isinstance(order.command, OfferPut):
             row = state.offers.get((order.operator, order.command.offer))
-            if row is not None and set(row.products) != set(order.command.products):
+            if row is not None and set(row.slugs()) != set(order.command.products):
                 changed.add(row.id)
     return cards_with_offers(connection, changed, now) if changed else set()
+
+
+def _all_of(table: Table) -> Callable[[Any], tuple[Any, ...]]:
+    return attrgetter(*(column.name for column in table.columns))
 
 
 def _offer(row: Any) -> OfferRow:
@@ -146,28 +164,69 @@ def _offer(row: Any) -> OfferRow:
         row.kind,
         row.names,
         row.heading,
-        tuple(json.loads(row.products)),
+        row.products,
         row.changed_at,
     )
 
 
-def _update(table: Table, key: str, columns: Sequence[str]) -> Any:
-    return (
-        update(table)
-        .where(table.c[key] == bindparam("of_key"))
-        .values({name: bindparam(f"to_{name}") for name in columns})
-    )
+class Many:
+    """A statement of SQLAlchemy that is run for many rows of plain values, in the order of `names`.
+
+    Spelt once for the database at hand; row by row nothing of SQLAlchemy is left in the way.
+    """
+
+    def __init__(self, statement: Insert | Update | Delete, names: Sequence[str]) -> None:
+        self._statement = statement
+        self._names = tuple(names)
+        self._spelt: dict[str, tuple[str, bool]] = {}
+
+    def run(self, connection: Connection, values: Sequence[tuple[Any, ...]]) -> None:
+        """Run the statement for each row."""
+        if not values:
+            return
+        dialect = connection.dialect
+        if dialect.name not in self._spelt:
+            compiled = self._statement.compile(dialect=dialect)
+            if compiled.positional and tuple(compiled.positiontup or ()) != self._names:
+                raise AssertionError(f"{compiled.positiontup} is not {self._names}")
+            self._spelt[dialect.name] = (str(compiled), bool(compiled.positional))
+        spelt, positional = self._spelt[dialect.name]
+        connection.exec_driver_sql(
+            spelt, list(values) if positional else [dict(zip(self._names, row, strict=True)) for row in values]
+        )
+
+
+def _insert(table: Table) -> Many:
+    return Many(insert(table), [column.name for column in table.columns])
+
+
+def _update(table: Table, key: str, columns: Sequence[str]) -> Many:
+    values: dict[str, Any] = {name: bindparam(f"to_{name}") for name in columns}
+    statement = update(table).where(table.c[key] == bindparam("of_key")).values(values)
+    return Many(statement, [*(f"to_{name}" for name in columns), "of_key"])
 
 
 _CARD_COLUMNS: Final = ("state", "reason", "subscriber", "key_version", "revision", "rev", "change_seq", "changed_at")
 _OFFER_COLUMNS: Final = ("rev", "kind", "names", "heading", "products", "changed_at")
 _SUBSCRIPTION_COLUMNS: Final = ("rev", "address", "offer_id", "starts_at", "ends_at", "changed_at")
-_FORGET: Final = delete(schema.commands).where(schema.commands.c.seq == bindparam("of_key"))
+_INSERTS: Final = {table.name: _insert(table) for table in schema.metadata.sorted_tables}
+_UPDATES: Final = {
+    "cards": _update(schema.cards, "address", _CARD_COLUMNS),
+    "offers": _update(schema.offers, "id", _OFFER_COLUMNS),
+    "subscriptions": _update(schema.subscriptions, "id", _SUBSCRIPTION_COLUMNS),
+}
+_GETTERS: Final[dict[str, tuple[Callable[[Any], tuple[Any, ...]], Callable[[Any], tuple[Any, ...]]]]] = {
+    "cards": (_all_of(schema.cards), attrgetter(*_CARD_COLUMNS, "address")),
+    "offers": (_all_of(schema.offers), attrgetter(*_OFFER_COLUMNS, "id")),
+    "subscriptions": (_all_of(schema.subscriptions), attrgetter(*_SUBSCRIPTION_COLUMNS, "id")),
+}
+_FORGET: Final = Many(delete(schema.commands).where(schema.commands.c.seq == bindparam("of_key")), ["of_key"])
+UNPUBLISH: Final = Many(delete(schema.outbox).where(schema.outbox.c.seq == bindparam("of_key")), ["of_key"])
 
 
 @dataclass(slots=True)
 class Writes:
-    """Rows to write at the end of a batch: new ones, and old ones to replace, by key."""
+    """Rows to write at the end of a batch: new and changed ones of the working set by key, others as they stand."""
 
     new_cards: set[int] = field(default_factory=set)
     cards: set[int] = field(default_factory=set)
@@ -175,68 +234,25 @@ class Writes:
     offers: set[tuple[str, str]] = field(default_factory=set)
     new_subscriptions: set[tuple[str, str]] = field(default_factory=set)
     subscriptions: set[tuple[str, str]] = field(default_factory=set)
-    commands: dict[int, dict[str, Any]] = field(default_factory=dict)
+    commands: dict[int, tuple[Any, ...]] = field(default_factory=dict)
     forgotten: list[int] = field(default_factory=list)
-    changes: list[dict[str, Any]] = field(default_factory=list)
-    outbox: list[dict[str, Any]] = field(default_factory=list)
-    audit: list[dict[str, Any]] = field(default_factory=list)
+    changes: list[tuple[Any, ...]] = field(default_factory=list)
+    outbox: list[tuple[Any, ...]] = field(default_factory=list)
+    audit: list[tuple[Any, ...]] = field(default_factory=list)
 
     def flush(self, connection: Connection, state: WorkingSet) -> None:
         """Write all, parents before children."""
-        self._rows(connection, schema.cards, state.cards, self.new_cards, self.cards, "address", _CARD_COLUMNS)
-        self._rows(connection, schema.offers, state.offers, self.new_offers, self.offers, "id", _OFFER_COLUMNS)
-        self._rows(
-            connection,
-            schema.subscriptions,
-            state.subscriptions,
-            self.new_subscriptions,
-            self.subscriptions,
-            "id",
-            _SUBSCRIPTION_COLUMNS,
-        )
-        stored = [seq for seq in self.forgotten if self.commands.pop(seq, None) is None]
-        if stored:
-            connection.execute(_FORGET, [{"of_key": seq} for seq in stored])
-        for table, rows in (
-            (schema.commands, list(self.commands.values())),
-            (schema.changes, self.changes),
-            (schema.outbox, self.outbox),
-            (schema.audit, self.audit),
-        ):
-            if rows:
-                connection.execute(insert(table), rows)
-
-    def _rows(
-        self,
-        connection: Connection,
-        table: Table,
-        rows: Any,
-        new: set[Any],
-        old: set[Any],
-        key: str,
-        columns: Sequence[str],
-    ) -> None:
-        if new:
-            connection.execute(insert(table), [_values(rows[one], table) for one in new])
-        if changed := old - new:
-            updates = [
-                {"of_key": getattr(rows[one], key)} | {f"to_{name}": _value(rows[one], name) for name in columns}
-                for one in changed
-            ]
-            connection.execute(_UPDATES[table.name], updates)
+        _put(connection, "cards", state.cards, self.new_cards, self.cards)
+        _put(connection, "offers", state.offers, self.new_offers, self.offers)
+        _put(connection, "subscriptions", state.subscriptions, self.new_subscriptions, self.subscriptions)
+        _FORGET.run(connection, [(seq,) for seq in self.forgotten if self.commands.pop(seq, None) is None])
+        _INSERTS["commands"].run(connection, list(self.commands.values()))
+        _INSERTS["changes"].run(connection, self.changes)
+        _INSERTS["outbox"].run(connection, self.outbox)
+        _INSERTS["audit"].run(connection, self.audit)
 
 
-_UPDATES: Final = {
-    "cards": _update(schema.cards, "address", _CARD_COLUMNS),
-    "offers": _update(schema.offers, "id", _OFFER_COLUMNS),
-    "subscriptions": _update(schema.subscriptions, "id", _SUBSCRIPTION_COLUMNS),
-}
-
-
-def _values(row: Any, table: Table) -> dict[str, Any]:
-    return {column.name: _value(row, column.name) for column in table.columns}
-
-
-def _value(row: Any, name: str) -> Any:
-    value = getattr(row, name)
-    return json.dumps(value) if name == "products" else value
+def _put(connection: Connection, table: str, rows: Mapping[Any, Any], new: set[Any], changed: set[Any]) -> None:
+    whole, part = _GETTERS[table]
+    _INSERTS[table].run(connection, [whole(rows[key]) for key in new])
+    _UPDATES[table].run(connection, [part(rows[key]) for key in changed - new])

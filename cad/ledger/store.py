@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import structlog
-from sqlalchemy import Connection, bindparam, delete, func, insert, select
+from sqlalchemy import Connection, func, insert, select
 
 from cad.ledger import airing, audit, reading, rows, schema, upkeep
 from cad.ledger.batch import Batch, Counters
@@ -146,10 +146,8 @@ class Store:
 
     def mark_published(self, seqs: Iterable[int]) -> None:
         """Forget outbox rows that the broker has taken."""
-        gone = delete(schema.outbox).where(schema.outbox.c.seq == bindparam("of_seq"))
-        if listed := [{"of_seq": seq} for seq in seqs]:
-            with self.database.transaction() as connection:
-                connection.execute(gone, listed)
+        with self.database.transaction() as connection:
+            rows.UNPUBLISH.run(connection, [(seq,) for seq in seqs])
 
     def meta_get(self, key: str) -> str | None:
         """Return a value kept by name."""

@@ -45,7 +45,7 @@ def regrant(batch: Batch, connection: Connection, stored: str | None, spelt: str
         for offer in rows.all_offers(connection)
         if any(
             before.get(offer.operator, {}).get(slug) != batch.grants.products(offer.operator).get(slug)
-            for slug in offer.products
+            for slug in offer.slugs()
         )
     }
     addresses = sorted(rows.cards_with_offers(connection, changed, batch.now))

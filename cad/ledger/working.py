@@ -1,14 +1,21 @@
 """The part of the ledger that one batch needs, in memory: read by decisions, changed only by `WorkingSet.apply`."""
 
+import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Final
 
 from emm.plan import Right
 from protocol.portal.codes import Code
 
 REVISION_MAX: Final = 0xFFFF_FFFF
+
+
+@lru_cache(maxsize=4096)
+def _slugs(products: str) -> tuple[str, ...]:
+    return tuple(json.loads(products))
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +37,7 @@ class CardRow:
 
 @dataclass(frozen=True, slots=True)
 class OfferRow:
-    """A row of `offers`; names and heading as JSON text."""
+    """A row of `offers`; names, heading and products as JSON text."""
 
     id: int
     operator: str
@@ -39,8 +46,12 @@ class OfferRow:
     kind: str
     names: str
     heading: str | None
-    products: tuple[str, ...]
+    products: str
     changed_at: float
+
+    def slugs(self) -> tuple[str, ...]:
+        """Return the slugs of its products."""
+        return _slugs(self.products)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,9 +163,21 @@ class WorkingSet:
         row = self.cards[address]
         if row.revision >= REVISION_MAX:
             raise OverflowError(f"card {address} has used up its revisions")
-        row = replace(row, revision=row.revision + 1, change_seq=change_seq, changed_at=at)
-        self.cards[address] = row
-        return row
+        raised = CardRow(
+            address=row.address,
+            operator=row.operator,
+            state=row.state,
+            reason=row.reason,
+            subscriber=row.subscriber,
+            key_version=row.key_version,
+            revision=row.revision + 1,
+            rev=row.rev,
+            change_seq=change_seq,
+            assigned_at=row.assigned_at,
+            changed_at=at,
+        )
+        self.cards[address] = raised
+        return raised
 
 
 def rights_of(
@@ -164,6 +187,6 @@ def rights_of(
     return [
         Right(products[slug], row.starts_at, row.ends_at)
         for row in rows
-        for slug in offers[row.offer_id].products
+        for slug in offers[row.offer_id].slugs()
         if slug in products
     ]
