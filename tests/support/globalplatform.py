@@ -10,11 +10,20 @@ from cards.errors import StorageError
 from cards.globalplatform.card_manager import CardManager, ManagerPolicy
 from cards.globalplatform.card_state import CardState
 from cards.globalplatform.data_groups import CardIdentity, PersonalData, ca_keys
-from cards.globalplatform.dialogue import Dialogue, SecureMessaging, T, link, run
+from cards.globalplatform.dialogue import Dialogue, Processor, SecureMessaging, T, link, run
 from cards.globalplatform.errors import KeySetUnknownError
-from cards.globalplatform.personalisation import ChannelTerms, PersonalisationOrder, open_channel
+from cards.globalplatform.personalisation import (
+    ChannelTerms,
+    PersonalisationOrder,
+    Receipt,
+    initialise,
+    open_channel,
+    personalise,
+    read_chip,
+)
 from cards.globalplatform.scp03.keys import INITIAL_VERSION, AesKey, Mode, SecurityLevel, StaticKeys
-from tests.support.cards import ADDRESS, KEYS
+from cards.memory.contents import CardKeys
+from tests.support.cards import ADDRESS, KEYS, LADDER
 
 POLICY = ManagerPolicy(DEFAULT_AID)
 SERIAL = bytes.fromhex("00112233445566778899")
@@ -23,6 +32,9 @@ ISSUER = "Telco of the tests"
 IDENTITY = CardIdentity(ADDRESS, ISSUER, DEFAULT_AID)
 DATA = PersonalData(IDENTITY, ca_keys(KEYS))
 ORDER = PersonalisationOrder(TRANSPORT, OWN, DATA)
+# Two key versions need two blocks of STORE DATA.
+LONG_DATA = PersonalData(IDENTITY, DATA.keys + ca_keys(CardKeys.derive(LADDER, ADDRESS, 2)))
+LONG_ORDER = PersonalisationOrder(TRANSPORT, OWN, LONG_DATA)
 
 
 def static_keys(version: int, serial: bytes = SERIAL, size: int = 16, salt: bytes = b"") -> StaticKeys:
@@ -143,3 +155,11 @@ class Reader:
     def open(self, version: int, **how: object) -> SecureMessaging:
         """A channel with the right keys."""
         return self.run(open_channel(link(extended=True), terms(**how), version))  # type: ignore[arg-type]
+
+
+def whole_life(how: Processor, channel_terms: ChannelTerms, order: PersonalisationOrder = ORDER) -> Dialogue[Receipt]:
+    """The vendor's part and ours, as far as they are still to be done."""
+    chip = yield from read_chip(how)
+    if OWN not in chip.key_versions:
+        yield from initialise(how, channel_terms, TRANSPORT)
+    return (yield from personalise(how, channel_terms, order, lambda _: None))
