@@ -42,7 +42,7 @@ class Context:
 
     def __init__(self) -> None:
         code, self._handle = scard.SCardEstablishContext(scard.SCARD_SCOPE_SYSTEM)
-        _check(code, "connecting to PC/SC")
+        _check(code, "connecting to PC/SC", opening=True)
 
     def readers(self) -> tuple[str, ...]:
         """The names of the readers, in pcscd's order; empty when there are none."""
@@ -85,7 +85,7 @@ class Context:
         """
         share = scard.SCARD_SHARE_EXCLUSIVE if exclusive else scard.SCARD_SHARE_SHARED
         code, handle, protocol = scard.SCardConnect(self._handle, reader, share, _PROTOCOLS)
-        _check(code, "connecting to the card", reader)
+        _check(code, "connecting to the card", reader, opening=True)
         return Connection(self, handle, protocol, reader, exclusive)
 
     def close(self) -> None:
@@ -235,9 +235,9 @@ def _unsigned(code: int) -> int:
     return code & 0xFFFF_FFFF
 
 
-def _check(code: int, doing: str, reader: str | None = None) -> None:
+def _check(code: int, doing: str, reader: str | None = None, opening: bool = False) -> None:
     if _unsigned(code) != codes.SUCCESS:
-        raise codes.error_of(code, doing, reader)
+        raise codes.error_of(code, doing, reader, opening)
 
 
 __all__ = ["Connection", "Context", "PcscError", "connect", "for_t0", "list_readers"]

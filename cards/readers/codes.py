@@ -8,6 +8,8 @@ from typing import Final
 from cards import errors
 from cards.errors import PcscError
 
+DAEMON: Final = Path("/usr/sbin/pcscd")
+
 SUCCESS: Final = 0
 CANCELLED: Final = 0x8010_0002
 TIMEOUT: Final = 0x8010_000A
@@ -17,6 +19,9 @@ NOT_TRANSACTED: Final = 0x8010_0016
 REMOVED_CARD: Final = 0x8010_0069
 NO_SERVICE: Final = 0x8010_001D
 
+SECURITY_VIOLATION: Final = 0x8010_006A
+
+_BROKE: Final = "the connection to the PC/SC service (pcscd) broke"
 _SERVICE_GONE: Final = "the PC/SC service (pcscd) does not answer"
 _REMOVED: Final = "the card was taken out during the command"
 
@@ -32,7 +37,7 @@ TABLE: Final[dict[int, tuple[type[PcscError], str]]] = {
     0x8010_000D: (errors.UnknownCardError, "PC/SC does not know this kind of card"),
     0x8010_000F: (errors.UnknownCardError, "the card's answer to reset offers no protocol that the reader speaks"),
     0x8010_0010: (errors.CardUnresponsiveError, "the reader or the card is not ready"),
-    0x8010_0013: (errors.ServiceError, "the connection to the PC/SC service (pcscd) broke"),
+    0x8010_0013: (errors.ServiceError, _BROKE),
     NOT_TRANSACTED: (errors.CardUnresponsiveError, "the reader could not exchange a command with the card"),
     0x8010_0017: (errors.NoReaderError, "the reader was unplugged"),
     NO_SERVICE: (errors.ServiceError, _SERVICE_GONE),
@@ -44,16 +49,20 @@ TABLE: Final[dict[int, tuple[type[PcscError], str]]] = {
     0x8010_0067: (errors.CardUnresponsiveError, "the card has no power"),
     0x8010_0068: (errors.CardInUseError, "another program has reset the card"),
     REMOVED_CARD: (errors.CardRemovedError, _REMOVED),
-    0x8010_006A: (errors.PermissionDeniedError, "pcscd does not let this user use the card or the reader"),
+    SECURITY_VIOLATION: (errors.PermissionDeniedError, "pcscd does not let this user use the card or the reader"),
 }
 
 
-def error_of(code: int, doing: str, reader: str | None = None) -> PcscError:
+def error_of(code: int, doing: str, reader: str | None = None, opening: bool = False) -> PcscError:
     """The error for a PC/SC result `code` other than success, which came while `doing` something.
 
+    `opening`: while connecting to pcscd or to a card, where its rules of access are asked.
     pyscard gives codes as signed or unsigned numbers; both are understood.
     """
     code &= 0xFFFF_FFFF
+    if code == SECURITY_VIOLATION and not opening:
+        # pcsc-lite gives this code for every connection that pcscd closes, also when it dies.
+        return service_error(_BROKE, doing, code)
     kind, meaning = TABLE.get(code, (PcscError, "PC/SC reports an error that has no text here"))
     where = f" ({reader})" if reader else ""
     if kind is errors.ServiceError:
@@ -84,6 +93,6 @@ def service_error(meaning: str, doing: str, code: int) -> PcscError:
         )
     if path.exists():
         return errors.ServiceError(message, "start it again: systemctl restart pcscd.socket pcscd", code)
-    if shutil.which("pcscd") is None and not Path("/usr/sbin/pcscd").exists():
+    if shutil.which("pcscd") is None and not DAEMON.exists():
         return errors.ServiceError(message, "install it: apt-get install pcscd", code)
     return errors.ServiceError(message, "start it: systemctl start pcscd.socket", code)

@@ -1,0 +1,216 @@
+"""The card against a model of it: whatever is said to it in whatever order, cut short, reset or without power."""
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
+
+from cards.application import DEFAULT_AID, CardApplication
+from cards.session import CardSession
+from cards.status_word import StatusWord
+from emm.ecm import EcmHeader, EcmSealer, Parity
+from emm.message import EmmHeader, EmmKind, Version
+from emm.payload import CardState, EmmPayload, ProductKeys, RightsBlock, build_payload
+from tests.support.cards import ADDRESS, KEYS, LADDER, MemoryStorage, blank_card
+
+PRODUCTS = st.integers(1, 3)
+TIMES = st.integers(0, 12)
+EPOCHS = st.integers(0, 3)
+KINDS = st.sampled_from(EmmKind)
+SELECT = bytes((0, 0xA4, 4, 0x0C, len(DEFAULT_AID))) + DEFAULT_AID
+
+
+@st.composite
+def blocks(draw: st.DrawFn) -> RightsBlock:
+    start = draw(st.integers(0, 10))
+    first_epoch = draw(EPOCHS)
+    epochs = range(first_epoch, first_epoch + draw(st.integers(1, 2)))
+    products = sorted(draw(st.sets(PRODUCTS, min_size=1)))
+    return RightsBlock(
+        start,
+        draw(st.integers(start + 1, 12)),
+        first_epoch,
+        tuple(
+            ProductKeys(product, tuple(LADDER.product_key(product, epoch) for epoch in epochs)) for product in products
+        ),
+    )
+
+
+def seal(header: EmmHeader, payload: EmmPayload, key: bytes) -> bytes:
+    from cryptography.hazmat.primitives.ciphers.aead import AESSIV
+
+    from emm.message import build_head
+
+    plain = build_payload(header.kind, payload)
+    head = build_head(header, len(plain))
+    return head + AESSIV(key).encrypt(plain, [head])
+
+
+class CardMachine(RuleBasedStateMachine):
+    """The model: for each kind of EMM what is held, and the parts by number of what is being collected."""
+
+    emms = Bundle("emms")
+
+    def __init__(self):
+        super().__init__()
+        self.storage = MemoryStorage()
+        self.card = blank_card(self.storage)
+        self.held: dict[EmmKind, tuple[Version, list[EmmPayload]]] = {}
+        self.parts: dict[EmmKind, tuple[Version, int, dict[int, EmmPayload]]] = {}
+
+    @initialize()
+    def select(self):
+        assert self.card.process(SELECT) == b"\x90\x00"
+
+    @rule(
+        target=emms,
+        kind=KINDS,
+        version=st.builds(Version, st.integers(0, 2), st.integers(0, 2)),
+        last_part=st.integers(0, 2),
+        suspended=st.booleans(),
+        rights=st.lists(blocks(), max_size=2),
+    )
+    def say(self, kind, version, last_part, suspended, rights):
+        """The headend makes an EMM, all parts of it."""
+        unique = kind is EmmKind.UNIQUE
+        state = CardState.SUSPENDED if suspended and unique else CardState.ACTIVE
+        payload = EmmPayload(state, tuple(rights) if unique and not suspended else ())
+        address = {EmmKind.UNIQUE: ADDRESS, EmmKind.GROUP: ADDRESS >> 8, EmmKind.GLOBAL: 0}[kind]
+        headers = [EmmHeader(kind, address, 1, version, part, last_part) for part in range(last_part + 1)]
+        return [(header, payload, seal(header, payload, KEYS.key(kind))) for header in headers]
+
+    @rule(emm=emms, part=st.integers(0, 2), forged=st.booleans(), worn_out=st.booleans())
+    def hear(self, emm, part, forged, worn_out):
+        """The card hears one part, perhaps forged, perhaps with a memory that fails."""
+        header, payload, section = emm[part % len(emm)]
+        if forged:
+            section = section[:-1] + bytes((section[-1] ^ 1,))
+        self.storage.broken = worn_out
+        word = self._send(0x30, section)[1]
+        self.storage.broken = False
+        assert word == self._expected(header, payload, forged, worn_out)
+
+    def _expected(self, header, payload, forged, worn_out):
+        kind, version = header.kind, header.version
+        held = self.held.get(kind)
+        if held and version <= held[0]:
+            return StatusWord.ALREADY_HELD if version == held[0] else StatusWord.OLDER_VERSION
+        collected = self.parts.get(kind)
+        if collected and version < collected[0]:
+            return StatusWord.OLDER_VERSION
+        same = collected and collected[:2] == (version, header.last_part)
+        if same and header.part in collected[2]:
+            return StatusWord.ALREADY_HELD
+        if forged:
+            return StatusWord.NOT_AUTHENTIC
+        if worn_out:
+            return StatusWord.MEMORY_FAILURE
+        parts = {**(collected[2] if same else {}), header.part: payload}
+        if len({each.state for each in parts.values()}) > 1:
+            del self.parts[kind]
+            return StatusWord.NOT_UNDERSTOOD
+        if len(parts) <= header.last_part:
+            self.parts[kind] = (version, header.last_part, parts)
+            return StatusWord.PART_HELD
+        self.parts.pop(kind, None)
+        self.held[kind] = (version, [parts[number] for number in sorted(parts)])
+        return StatusWord.OK
+
+    @rule(products=st.sets(PRODUCTS, min_size=1), time=TIMES, epoch=EPOCHS)
+    def watch(self, products, time, epoch):
+        """A receiver asks for the control words of a service."""
+        words = (b"%08d" % time,)
+        header = EcmHeader(Parity.ODD, time, 9, epoch)
+        section = EcmSealer(LADDER).seal(header, products, words, bytes(16))
+        assert self._send(0x32, section) == self._opened(products, time, epoch, words[0])
+
+    def _opened(self, products, time, epoch, word):
+        if EmmKind.UNIQUE not in self.held:
+            return b"", StatusWord.NO_EMM_YET
+        content = self.held[EmmKind.UNIQUE][1]
+        if content[0].state is CardState.SUSPENDED:
+            return b"", StatusWord.SUSPENDED
+        rights = [
+            block
+            for part in content
+            for block in part.rights
+            if products & {each.product_id for each in block.products}
+        ]
+        now = [block for block in rights if block.start <= time < block.end]
+        if any(epoch - block.first_epoch in range(len(block.products[0].keys)) for block in now):
+            return b"\x10" + word, StatusWord.OK
+        if now:
+            return b"", StatusWord.NO_KEY_OF_EPOCH
+        if any(time < block.start for block in rights):
+            return b"", StatusWord.RIGHT_NOT_BEGUN
+        return b"", StatusWord.RIGHT_ENDED if rights else StatusWord.NO_RIGHT
+
+    @rule(noise=st.binary(max_size=40))
+    def babble(self, noise):
+        assert len(self.card.process(noise)) >= 2
+        assert self.card.process(SELECT) == b"\x90\x00"
+
+    @rule(power=st.booleans())
+    def reset(self, power):
+        """A reset forgets nothing but the selection, a loss of power neither."""
+        if power:
+            self.card = CardApplication(self.storage)
+        else:
+            self.card.reset()
+        assert self.card.process(b"\x80\xca\xdf\x20\x00") == b"\x69\x85"
+        assert self.card.process(SELECT) == b"\x90\x00"
+
+    @invariant()
+    def the_card_tells_what_the_model_holds(self):
+        info = CardSession(self.card.process).read_info()
+        for kind in EmmKind:
+            held = self.held.get(kind)
+            assert info.versions.held[kind] == (held[0] if held else None)
+        parts = self.parts.get(EmmKind.UNIQUE)
+        assert info.state.collecting == (parts[0] if parts else None)
+        assert info.state.parts_held == (tuple(sorted(parts[2])) if parts else ())
+        content = self.held.get(EmmKind.UNIQUE, (None, []))[1]
+        assert [
+            (right.product_id, right.start, right.end, right.first_epoch, right.key_count) for right in info.rights
+        ] == [
+            (product.product_id, block.start, block.end, block.first_epoch, len(product.keys))
+            for part in content
+            for block in part.rights
+            for product in block.products
+        ]
+
+    def _send(self, instruction, section):
+        command = bytes((0x80, instruction, section[0], 0, len(section) - 1)) + section[1:] + b"\x00"
+        answer = self.card.process(command)
+        return answer[:-2], StatusWord(int.from_bytes(answer[-2:], "big"))
+
+
+CardMachine.TestCase.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
+TestCardMachine = CardMachine.TestCase
+
+
+def _headers() -> st.SearchStrategy[bytes]:
+    known = st.sampled_from([b"\x80\x30\x82\x00", b"\x80\x32\x80\x00", b"\x80\xca\xdf\x23", b"\x00\xa4\x04\x00"])
+    return known | st.binary(min_size=4, max_size=4)
+
+
+@given(st.lists(st.binary(max_size=30) | st.builds(bytes.__add__, _headers(), st.binary(max_size=300)), max_size=8))
+def test_any_bytes_get_a_response_that_fits_and_change_nothing(commands):
+    storage = MemoryStorage()
+    card = blank_card(storage)
+    before = storage.memory
+    card.process(SELECT)
+    for command in commands:
+        answer = card.process(command)
+        assert 2 <= len(answer) <= 65_538
+    assert storage.memory == before
+    assert storage.writes == 0
+
+
+@given(st.integers(0, 255), st.binary(max_size=252))
+def test_any_section_gets_a_status_word_of_the_table(table_id, rest):
+    card = blank_card()
+    card.process(SELECT)
+    for instruction in (0x30, 0x32):
+        data = rest or b"\x00"
+        answer = card.process(bytes((0x80, instruction, table_id, 0, len(data))) + data)
+        assert StatusWord(int.from_bytes(answer, "big")) is not StatusWord.OK
