@@ -1,7 +1,9 @@
 """Errors of the ledger."""
 
+from cad.errors import CadError
 
-class LedgerError(Exception):
+
+class LedgerError(CadError):
     """Root of what the ledger raises."""
 
 

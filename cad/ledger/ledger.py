@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any, Final, Self, TypeVar
 
 from cad.clock import Clock
 from cad.ledger import reading, upkeep
+from cad.ledger.errors import LedgerUnavailable
 from cad.ledger.model import (
     AuditHead,
     CardChange,
@@ -29,6 +31,8 @@ from protocol.card_number import ADDRESS_MAX
 
 AUDIT_STEP: Final = 2_000
 CHANGES_STEP: Final = 5_000
+RECOVER_FIRST_S: Final = 0.5
+RECOVER_MAX_S: Final = 30.0
 
 T = TypeVar("T")
 Promiser = Callable[[str, float], Promise]
@@ -39,10 +43,15 @@ def no_promise(operator: str, now: float) -> Promise:
     return NoPromise()
 
 
+def _no_messages(messages: Sequence[OutboxMessage]) -> None:
+    """Nobody publishes: the messages wait in the outbox."""
+
+
 class Ledger:
     """The only truth (D12). All calls raise LedgerUnavailable while the disk fails; then `recover` must succeed first.
 
-    `promise(operator, now)` is asked on the event loop, once a commit for each operator in it.
+    `promise(operator, now)` is asked on the event loop, once a commit for each operator in it. `on_messages` is called
+    on the event loop after each commit with what it put into the outbox, before the commit returns.
     """
 
     def __init__(self, store: Store, executor: ThreadPoolExecutor, clock: Clock, promise: Promiser) -> None:
@@ -50,6 +59,11 @@ class Ledger:
         self._executor = executor
         self._clock = clock
         self.promise = promise
+        self.on_messages: Callable[[Sequence[OutboxMessage]], None] = _no_messages
+        self._published: list[int] = []
+        self._usable = asyncio.Event()
+        self._usable.set()
+        self._faulty = asyncio.Event()
 
     @classmethod
     async def open(
@@ -61,26 +75,26 @@ class Ledger:
         clock: Clock,
         promise: Promiser = no_promise,
         options: LedgerOptions | None = None,
-        on_messages: Callable[[Sequence[OutboxMessage]], None] | None = None,
     ) -> Self:
-        """Open the file, or begin one. `on_messages` is called on the event loop after each commit.
+        """Open the file, or begin one.
 
         Raises LedgerUnavailable, or LedgerRefused when the file is not for this program or this key.
         """
         loop = asyncio.get_running_loop()
-
-        def tell(messages: Sequence[OutboxMessage]) -> None:
-            if on_messages is not None:
-                loop.call_soon_threadsafe(on_messages, messages)
-
-        store = Store(path, audit_key, options or LedgerOptions(), tell)
+        store = Store(path, audit_key, options or LedgerOptions())
         executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ledger")
         try:
             await loop.run_in_executor(executor, store.open, grants, clock.now())
         except BaseException:
             executor.shutdown()
             raise
-        return cls(store, executor, clock, promise)
+        ledger = cls(store, executor, clock, promise)
+
+        def tell(messages: Sequence[OutboxMessage]) -> None:
+            loop.call_soon_threadsafe(ledger.on_messages, messages)
+
+        store.on_messages = tell
+        return ledger
 
     async def close(self) -> None:
         """Wait for what is under way, and close the file."""
@@ -107,11 +121,46 @@ class Ledger:
         """Take messages in one transaction; one outcome each, in order. When this returns, all is on the disk (I1)."""
         now = self._clock.now()
         promises = {operator: self.promise(operator, now) for operator in {one.operator for one in intakes}}
-        return await self._run(self._store.commit, intakes, now, promises)
+        published, self._published = self._published, []
+        try:
+            return await self._run(self._store.commit, intakes, now, promises, published)
+        except BaseException:
+            self._published += published
+            raise
 
     async def recover(self) -> list[CardChange]:
         """Try to go on after a fault; return changes that turn out to be stored although their commit failed."""
-        return await self._run(self._store.recover, self._clock.now())
+        changes = await self._run(self._store.recover, self._clock.now())
+        self._faulty.clear()
+        self._usable.set()
+        return changes
+
+    async def wait_usable(self) -> None:
+        """Wait until nothing is known that keeps the ledger from storing."""
+        await self._usable.wait()
+
+    async def keep(
+        self, apply: Callable[[Sequence[CardChange]], None], tell: Callable[[str | None], None] = lambda fault: None
+    ) -> None:
+        """Mend for ever: after each fault try to recover, with growing pauses. Run it as a task.
+
+        `apply` is given changes that turn out to be stored although their commit failed; `tell` the fault, or None.
+        """
+        pause_s, mended_at = RECOVER_FIRST_S, -math.inf
+        tell(self.fault)
+        while True:
+            await self._faulty.wait()
+            tell(self.fault)
+            if self._clock.monotonic() - mended_at > RECOVER_MAX_S:
+                pause_s = RECOVER_FIRST_S
+            await self._clock.sleep(pause_s)
+            pause_s = min(RECOVER_MAX_S, pause_s * 2)
+            try:
+                apply(await self.recover())
+            except LedgerUnavailable:
+                continue
+            mended_at = self._clock.monotonic()
+            tell(None)
 
     async def first_air(self, items: Sequence[FirstAir]) -> None:
         """Record first transmissions and put an `on-air` event for each into the outbox."""
@@ -149,9 +198,23 @@ class Ledger:
         """Return what waits in the outbox above a seq, in order."""
         return await self._run(self._store.read, lambda held: reading.pending(held, after, limit))
 
-    async def mark_published(self, seqs: Iterable[int]) -> None:
-        """Forget outbox rows that the broker has taken."""
-        await self._run(self._store.mark_published, list(seqs))
+    def published(self, seqs: Iterable[int]) -> None:
+        """Say that the broker has taken outbox rows: they are forgotten with the next commit, or `mark_published`."""
+        self._published += seqs
+
+    @property
+    def unmarked(self) -> int:
+        """How many published rows still stand in the outbox."""
+        return len(self._published)
+
+    async def mark_published(self, seqs: Iterable[int] = ()) -> None:
+        """Forget outbox rows that the broker has taken, now."""
+        published, self._published = [*self._published, *seqs], []
+        try:
+            await self._run(self._store.mark_published, published)
+        except BaseException:
+            self._published += published
+            raise
 
     async def card_view(self, address: int) -> CardView | None:
         """Return all that is known of one card; None when it was never assigned."""
@@ -232,7 +295,12 @@ class Ledger:
         return [name for name, grant in self._store.grants.operators.items() if grant.network == network]
 
     async def _run(self, job: Callable[..., T], *arguments: Any) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._executor, job, *arguments)
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._executor, job, *arguments)
+        except LedgerUnavailable:
+            self._usable.clear()
+            self._faulty.set()
+            raise
 
 
 def _right_block(

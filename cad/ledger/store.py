@@ -35,6 +35,7 @@ from protocol.portal.codes import Code, text
 
 log = structlog.get_logger(__name__)
 
+FILE_NAME: Final = "ledger.db"
 ANCHOR_SUFFIX: Final = ".audit-head"
 ANCHOR_EVERY_S: Final = 1.0
 
@@ -47,13 +48,7 @@ class Store:
     `on_messages` is called after each commit with what it put into the outbox. `warnings` says what is suspect.
     """
 
-    def __init__(
-        self,
-        path: Path,
-        key: bytes,
-        options: LedgerOptions,
-        on_messages: Callable[[Sequence[OutboxMessage]], None] = lambda messages: None,
-    ) -> None:
+    def __init__(self, path: Path, key: bytes, options: LedgerOptions) -> None:
         self.database = Database(path)
         self.grants = Grants()
         self.options = options
@@ -61,7 +56,7 @@ class Store:
         self.highest_time = 0.0
         self._anchor_path = path.with_name(path.name + ANCHOR_SUFFIX)
         self._key = key
-        self._on_messages = on_messages
+        self.on_messages: Callable[[Sequence[OutboxMessage]], None] = lambda messages: None
         self._ledger_id = ""
         self._counters = Counters(1, 1, 1, 1, 1, audit.START)
         self._reported_change = 0
@@ -97,7 +92,7 @@ class Store:
             waiting = reading.pending(connection, 0, rows.KEYS_MAX)
         self._reported_change = self._counters.change_seq
         log.warning("ledger is usable again", found_committed=len(found))
-        self._on_messages(waiting)
+        self.on_messages(waiting)
         return found
 
     def close(self) -> None:
@@ -106,13 +101,17 @@ class Store:
             self._write_anchor(self.highest_time)
         self.database.close()
 
-    def commit(self, intakes: Sequence[Intake], now: float, promises: Mapping[str, Promise]) -> list[Outcome]:
+    def commit(
+        self, intakes: Sequence[Intake], now: float, promises: Mapping[str, Promise], published: Sequence[int] = ()
+    ) -> list[Outcome]:
         """Take messages in order, in one transaction; one outcome each. When this returns, all is on the disk.
+
+        `published`: outbox rows to forget in the same transaction.
 
         Raises LedgerUnavailable; then `recover` tells what became of it, and the same call may be made again.
         """
         try:
-            outcomes = self._transact(now, lambda batch, connection: batch.run(connection, intakes), promises)
+            outcomes = self._transact(now, lambda batch, held: _run(batch, held, intakes, published), promises)
         except LedgerUnavailable:
             raise
         except Exception:
@@ -196,7 +195,7 @@ class Store:
         self._counters = batch.counters
         self.highest_time = batch.now
         if batch.messages:
-            self._on_messages(batch.messages)
+            self.on_messages(batch.messages)
         if batch.now >= self._anchored_at + ANCHOR_EVERY_S:
             self._write_anchor(batch.now)
         return result
@@ -289,6 +288,11 @@ class Store:
     def _warn(self, warning: str) -> None:
         self.warnings.append(warning)
         log.error("ledger is suspect", warning=warning)
+
+
+def _run(batch: Batch, connection: Connection, intakes: Sequence[Intake], published: Sequence[int]) -> list[Outcome]:
+    rows.UNPUBLISH.run(connection, [(seq,) for seq in published])
+    return batch.run(connection, intakes)
 
 
 def _as_internal(intake: Intake) -> Refusal | Unreadable:

@@ -1,0 +1,350 @@
+"""One connection to the MQTT broker, acknowledged by hand (D11): the only place that reaches into aiomqtt and paho.
+
+aiomqtt 2.x has no public way to acknowledge after the work is done, to see whether the broker kept the session, or to
+notice a denied publish. All that is private is used here and nowhere else; `tests/integration/mqtt/test_broker.py`
+fails when it stops working.
+"""
+
+import asyncio
+import contextlib
+import logging
+import ssl
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Self
+
+import aiomqtt
+import paho.mqtt.client as paho
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+from paho.mqtt.subscribeoptions import SubscribeOptions
+
+from cad import tls
+from cad.broker_faults import BrokerDownError, PublishDeniedError, explain
+from config.settings import MqttSettings
+
+RECEIVE_MAXIMUM_MIN: Final = 200
+INBOX_PAUSE: Final = 4
+"""Reading stops when so many times the receive maximum wait: the broker does not keep to it."""
+SEND_WINDOW_MAX: Final = 500
+CONNECT_TIMEOUT_S: Final = 15.0
+CLOSE_TIMEOUT_S: Final = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A message from the broker, not acknowledged yet; with MQTT 3.1.1 senders the properties are not there."""
+
+    topic: str
+    payload: bytes
+    qos: int
+    mid: int
+    response_topic: str | None = None
+    correlation: bytes | None = None
+    user_properties: tuple[tuple[str, str], ...] = ()
+
+
+class BrokerConnection:
+    """A connection from `open` until it ends; then it is of no further use, and late acknowledgements fall away.
+
+    Messages wait in memory until they are taken. When too many wait, nothing more is read from the broker.
+    """
+
+    def __init__(self, settings: MqttSettings, will_topic: str, will: bytes) -> None:
+        self.session_present = False
+        self.send_window = 20
+        self._settings = settings
+        self._receive_maximum = min(0xFFFF, max(RECEIVE_MAXIMUM_MIN, 2 * settings.batch_max))
+        self._will = aiomqtt.Will(will_topic, will, qos=1, retain=True)
+        self._inbox: deque[Received] = deque()
+        self._stirred = asyncio.Event()
+        self._unacked = 0
+        self._publishing: dict[int, asyncio.Future[None]] = {}
+        self._ended: asyncio.Future[BrokerDownError] = asyncio.get_running_loop().create_future()
+        self._paused = False
+        self._interrupted = False
+        self._log = _LastWords()
+        self._client: aiomqtt.Client | None = None
+
+    async def open(self) -> Self:
+        """Connect and resume the session. Raises BrokerDownError, or TlsFilesError for our own files."""
+        context, password = await asyncio.to_thread(_read_files, self._settings)
+        client = self._client = self._make_client(context, password)
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                await client.__aenter__()
+        except (aiomqtt.MqttError, TimeoutError) as error:
+            self._forget_socket(client)
+            raise explain(error, self._log.text) from None
+        self._read_ourselves(client)
+        return self
+
+    @property
+    def unacked(self) -> int:
+        """How many messages were received and not acknowledged."""
+        return self._unacked
+
+    @property
+    def ended(self) -> BrokerDownError | None:
+        """Why the connection ended; None while it lasts."""
+        return self._ended.result() if self._ended.done() else None
+
+    async def wait_ended(self) -> BrokerDownError:
+        """Wait until the connection ends, and say why."""
+        return await asyncio.shield(self._ended)
+
+    async def subscribe(self, topic_filter: str) -> None:
+        """Subscribe with QoS 1; retained messages are not wanted. Raises BrokerDownError, also when it is denied."""
+        assert self._client is not None
+        options = SubscribeOptions(qos=1, retainHandling=SubscribeOptions.RETAIN_DO_NOT_SEND)
+        try:
+            answers = await self._client.subscribe(topic_filter, options=options)
+        except aiomqtt.MqttError as error:
+            raise explain(error, self._log.text) from None
+        if any(isinstance(answer, ReasonCode) and answer.is_failure for answer in answers):
+            raise BrokerDownError(
+                f"the broker denies the subscription to {topic_filter}", "correct its access list for the daemon"
+            )
+
+    async def take(self, limit: int, linger_s: float) -> list[Received]:
+        """Wait for a message, then a moment for company, and return at most `limit` of what has come.
+
+        Returns none after `interrupt`. Raises BrokerDownError when the connection has ended: what was not acknowledged
+        comes again.
+        """
+        while not self._inbox:
+            self._stirred.clear()
+            self._check()
+            await self._stirred.wait()
+            if self._interrupted:
+                self._interrupted = False
+                return []
+        if linger_s and len(self._inbox) < limit:
+            await asyncio.sleep(linger_s)
+        self._check()
+        taken = [self._inbox.popleft() for _ in range(min(limit, len(self._inbox)))]
+        if self._paused and len(self._inbox) < self._receive_maximum:
+            self._resume()
+        return taken
+
+    def interrupt(self) -> None:
+        """Wake up whoever waits in `take`."""
+        self._interrupted = True
+        self._stirred.set()
+
+    def ack(self, messages: Sequence[Received]) -> None:
+        """Acknowledge messages of this connection. After its end nothing is done: they come again on the next one."""
+        if self._ended.done() or self._client is None:
+            return
+        for message in messages:
+            if message.qos:
+                self._client._client.ack(message.mid, message.qos)
+                self._unacked -= 1
+
+    def publish(
+        self, topic: str, payload: bytes, properties: Properties | None = None, *, retain: bool = False
+    ) -> asyncio.Future[None]:
+        """Send a message with QoS 1. The future ends with the broker's PUBACK; PublishDeniedError, BrokerDownError."""
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        if self._ended.done() or self._client is None:
+            done.set_exception(self._ended.result() if self._ended.done() else _gone("it is not open"))
+            return done
+        info = self._client._client.publish(topic, payload, qos=1, retain=retain, properties=properties)
+        if info.rc != paho.MQTT_ERR_SUCCESS:
+            done.set_exception(_gone(paho.error_string(info.rc)))
+            return done
+        self._publishing[info.mid] = done
+        return done
+
+    async def close(self) -> None:
+        """Leave politely; the broker keeps the session."""
+        client = self._client
+        if client is None or self._ended.done():
+            return
+        self._end("we left", "nothing")
+        with contextlib.suppress(aiomqtt.MqttError, TimeoutError):
+            async with asyncio.timeout(CLOSE_TIMEOUT_S):
+                await client.__aexit__(None, None, None)
+        self._forget_socket(client)
+
+    # --- what is private to aiomqtt and paho
+
+    def _make_client(self, context: ssl.SSLContext | None, password: str | None) -> aiomqtt.Client:
+        settings = self._settings
+        connect = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+        connect.SessionExpiryInterval = settings.session_expiry_s
+        connect.ReceiveMaximum = self._receive_maximum
+        client = aiomqtt.Client(
+            settings.host,
+            settings.port,
+            identifier=settings.client_id,
+            username=settings.username,
+            password=password,
+            protocol=aiomqtt.ProtocolVersion.V5,
+            clean_start=False,
+            keepalive=settings.keepalive_s,
+            properties=connect,
+            tls_context=context,
+            will=self._will,
+            logger=self._log.logger,
+            max_inflight_messages=SEND_WINDOW_MAX,
+        )
+        inner = client._client
+        inner.manual_ack_set(True)
+        self._wrap_connection(client, inner)
+        inner.on_message = self._on_message
+        inner.on_publish = self._on_publish
+        return client
+
+    def _wrap_connection(self, client: aiomqtt.Client, inner: paho.Client) -> None:
+        on_connect, on_disconnect = client._on_connect, client._on_disconnect
+
+        def connected(
+            c: Any, u: Any, flags: paho.ConnectFlags, reason: ReasonCode, properties: Properties | None
+        ) -> None:
+            self.session_present = flags.session_present
+            window = getattr(properties, "ReceiveMaximum", 0xFFFF)
+            self.send_window = min(window, SEND_WINDOW_MAX)
+            on_connect(c, u, flags, reason, properties)
+
+        def disconnected(
+            c: Any, u: Any, flags: paho.DisconnectFlags, reason: ReasonCode, properties: Properties | None
+        ) -> None:
+            if not client._connected.done():
+                client._connected.set_exception(aiomqtt.MqttError("the broker closed the connection at once"))
+                return
+            on_disconnect(c, u, flags, reason, properties)
+            text = getattr(properties, "ReasonString", None) or str(reason)
+            self._end(
+                f"the connection to the broker ended: {self._log.text or text}",
+                "the daemon connects again by itself; look at the broker if it goes on",
+            )
+
+        inner.on_connect = connected
+        inner.on_disconnect = disconnected
+
+    def _read_ourselves(self, client: aiomqtt.Client) -> None:
+        """Take reading into our own hands, so that it can pause."""
+        socket = client._client.socket()
+        if socket is None or self._ended.done():
+            return
+        asyncio.get_running_loop().add_reader(socket.fileno(), self._read)
+        self._read()
+
+    def _read(self) -> None:
+        assert self._client is not None
+        inner = self._client._client
+        try:
+            while not (self._paused or self._ended.done()):
+                inner.loop_read()
+                held = inner.socket()
+                # What TLS has decrypted already does not make the socket readable again.
+                if not (isinstance(held, ssl.SSLSocket) and held.pending() > 0):
+                    return
+        except Exception as error:
+            self._end(f"the connection to the broker failed: {error}", "the daemon connects again by itself")
+            self._forget_socket(self._client)
+
+    def _pause(self) -> None:
+        if self._client is not None and (socket := self._client._client.socket()) is not None:
+            self._paused = asyncio.get_running_loop().remove_reader(socket.fileno())
+
+    def _resume(self) -> None:
+        self._paused = False
+        if self._client is not None and not self._ended.done():
+            self._read_ourselves(self._client)
+
+    def _on_message(self, c: Any, u: Any, message: paho.MQTTMessage) -> None:
+        self._unacked += 1 if message.qos else 0
+        try:
+            topic = message.topic
+        except UnicodeDecodeError:
+            topic = ""
+        properties = getattr(message, "properties", None)
+        self._inbox.append(
+            Received(
+                topic=topic,
+                payload=bytes(message.payload),
+                qos=message.qos,
+                mid=message.mid,
+                response_topic=getattr(properties, "ResponseTopic", None),
+                correlation=getattr(properties, "CorrelationData", None),
+                user_properties=tuple(getattr(properties, "UserProperty", ())),
+            )
+        )
+        self._stirred.set()
+        if len(self._inbox) > INBOX_PAUSE * self._receive_maximum:
+            self._pause()
+
+    def _on_publish(self, c: Any, u: Any, mid: int, reason: ReasonCode, properties: Properties) -> None:
+        done = self._publishing.pop(mid, None)
+        if done is None or done.done():
+            return
+        if reason.is_failure:
+            done.set_exception(PublishDeniedError(f"the broker refuses the message: {reason}"))
+        else:
+            done.set_result(None)
+
+    def _end(self, reason: str, advice: str) -> None:
+        if self._ended.done():
+            return
+        error = BrokerDownError(reason, advice)
+        self._ended.set_result(error)
+        for done in self._publishing.values():
+            if not done.done():
+                done.set_exception(error)
+        self._publishing.clear()
+        self._inbox.clear()
+        self._unacked = 0
+        self._stirred.set()
+
+    def _check(self) -> None:
+        if self._ended.done():
+            raise self._ended.result()
+
+    @staticmethod
+    def _forget_socket(client: aiomqtt.Client) -> None:
+        """Close what aiomqtt leaves open after a failure, and look at what it leaves unlooked at."""
+        client._client._sock_close()
+        for future in (client._connected, client._disconnected):
+            if future.done() and not future.cancelled():
+                future.exception()
+
+
+class _LastWords(logging.Handler):
+    """Keeps the last error that paho wrote, which it tells nobody otherwise."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.text = ""
+        self.logger = logging.Logger("mqtt", logging.ERROR)
+        self.logger.addHandler(self)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep the text."""
+        self.text = record.getMessage()
+
+
+def _read_files(settings: MqttSettings) -> tuple[ssl.SSLContext | None, str | None]:
+    """Read certificates and password; in a thread, for a file may come from afar."""
+    return None if settings.tls is None else tls.client_context(settings.tls), _password(settings)
+
+
+def _password(settings: MqttSettings) -> str | None:
+    if settings.password_file is None:
+        return None
+    try:
+        return settings.password_file.read_text(encoding="utf-8").rstrip("\r\n")
+    except OSError as error:
+        raise BrokerDownError(
+            f"mqtt.password_file {settings.password_file} cannot be read: {error.strerror}",
+            "give the file to the daemon's user, or correct the settings",
+        ) from None
+    except UnicodeDecodeError:
+        raise BrokerDownError(f"mqtt.password_file {settings.password_file} is not UTF-8", "write it anew") from None
+
+
+def _gone(what: str) -> BrokerDownError:
+    return BrokerDownError(f"there is no connection to the broker: {what}", "the daemon connects again by itself")
