@@ -172,6 +172,18 @@ def _read(raw: dict[str, Any]) -> CardState:
         for s in raw["key_sets"]
     )
     serial = bytes.fromhex(raw["serial"])
-    if len(serial) != DIVERSIFICATION_SIZE:
-        raise ValueError("a serial number of another length")
-    return CardState(serial, key_sets, CardLifeCycle(raw["life_cycle"]), personal, bool(raw["application_locked"]))
+    state = CardState(serial, key_sets, CardLifeCycle(raw["life_cycle"]), personal, bool(raw["application_locked"]))
+    _check(state)
+    return state
+
+
+def _check(state: CardState) -> None:
+    """What no card manager ever wrote is not believed. Raises ValueError."""
+    versions = {key_set.keys.version for key_set in state.key_sets}
+    tries = all(0 <= key_set.tries_left <= TRIES_MAX for key_set in state.key_sets)
+    counters = all(0 <= key_set.sequence <= SEQUENCE_MAX for key_set in state.key_sets)
+    if len(state.serial) != DIVERSIFICATION_SIZE or len(versions) != len(state.key_sets) or not tries or not counters:
+        raise ValueError("a serial number, key set or counter that cannot be")
+    terminated = state.life_cycle is CardLifeCycle.TERMINATED
+    if state.personal is not None and not state.personal.complete and not terminated:
+        raise ValueError("a personalised card without its keys")

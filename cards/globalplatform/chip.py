@@ -106,6 +106,7 @@ class Chip:
             self._chain, self._rest = None, b""
             return ResponseApdu(GpStatusWord.WRONG_LENGTH).encode()
         if (command.cla, command.ins, command.p1) == _SELECT_BY_NAME:
+            self._chain, self._rest = None, b""
             return self._select(command, raw)
         if self._application_selected and self._application is not None:
             return self._application[2].process(raw)
@@ -131,7 +132,6 @@ class Chip:
         sw = int.from_bytes(response[-2:], "big")
         if sw == GpStatusWord.OK or is_more_data(sw):
             self._manager.reset()
-            self._chain, self._rest = None, b""
             self._application_selected = True
         return response
 

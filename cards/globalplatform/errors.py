@@ -35,6 +35,12 @@ class LevelNotOfferedError(GlobalPlatformError):
     default_advice = "compare the mode and level in the settings with the card vendor's data sheet"
 
 
+class WeakChannelError(GlobalPlatformError):
+    """Keys would go over a channel that does not encrypt commands. Nothing was sent."""
+
+    default_advice = "ask for security level 03, 13 or 33"
+
+
 class KeySetUnknownError(GlobalPlatformError):
     """The card has no key set of the version asked for, or none that we hold keys of. No try was spent."""
 

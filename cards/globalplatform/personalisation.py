@@ -6,7 +6,7 @@ Each run looks at what the chip has and does what is missing. Nothing is ever tr
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
-from typing import Final, Protocol
+from typing import Protocol
 
 from cards.apdu import CommandApdu
 from cards.globalplatform.card_manager import MANAGER_AID
@@ -32,6 +32,7 @@ from cards.globalplatform.errors import (
     KeySetUnknownError,
     NotACardManagerError,
     OtherIdentityError,
+    WeakChannelError,
 )
 from cards.globalplatform.scp03.host import HostHandshake
 from cards.globalplatform.scp03.keys import INITIAL_VERSION, Mode, SecurityLevel, StaticKeys
@@ -97,9 +98,6 @@ class Receipt:
     check_values: dict[str, str]
 
 
-_SENSITIVE: Final = SecurityLevel.C_MAC_C_ENC
-
-
 def read_chip(link: Processor, manager_aid: bytes = MANAGER_AID) -> Dialogue[ChipReading]:
     """Select the card manager and read what it tells to everyone. Raises NotACardManagerError, CardRefusedError."""
     answer = yield from link.exchange(select(manager_aid))
@@ -126,6 +124,7 @@ def open_channel(link: Processor, terms: ChannelTerms, version: int) -> Dialogue
 
 def initialise(link: Processor, terms: ChannelTerms, transport_version: int) -> Dialogue[ChipReading]:
     """The card vendor's part: the initial keys of a stock chip go, transport keys come; OP_READY → INITIALIZED."""
+    _demand_encryption(terms)
     chip = yield from read_chip(link, terms.manager_aid)
     if transport_version not in chip.key_versions:
         yield from _load_keys(link, terms, chip, INITIAL_VERSION, transport_version)
@@ -140,12 +139,13 @@ def personalise(
 ) -> Dialogue[Receipt]:
     """Make a card, or finish one that was begun. `note` is told each step when the card has confirmed it.
 
-    Raises OtherIdentityError when the card is another one already, KeySetUnknownError, KeyCheckError, and what the
-    channel raises.
+    Raises EncodingError and WeakChannelError before the card is touched; OtherIdentityError when the card is another
+    one already, KeySetUnknownError, KeyCheckError, CardRefusedError, and what the channel raises.
     """
     identity = order.data.identity
     if identity is None or not order.data.complete:
         raise EncodingError("a card needs address, issuer, AID, and all three keys of a version")
+    _demand_encryption(terms)
     chip = yield from read_chip(link, terms.manager_aid)
     note(Step.FOUND)
     if order.own_version not in chip.key_versions:
@@ -185,6 +185,13 @@ def set_card_state(link: Processor, terms: ChannelTerms, version: int, state: Ca
     secure.channel.close()
 
 
+def _demand_encryption(terms: ChannelTerms) -> None:
+    if not terms.level.command_encryption:
+        raise WeakChannelError(
+            f"keys do not go over a channel of level {terms.level:02X}: it does not encrypt commands"
+        )
+
+
 def _load_keys(link: Processor, terms: ChannelTerms, chip: ChipReading, leaving: int, coming: int) -> Dialogue[None]:
     """PUT KEY of a new set in the place of the one that opens the channel."""
     if leaving not in chip.key_versions:
@@ -199,8 +206,6 @@ def _load_keys(link: Processor, terms: ChannelTerms, chip: ChipReading, leaving:
 
 
 def _store(secure: SecureMessaging, data: PersonalData) -> Dialogue[None]:
-    if not secure.channel.level & _SENSITIVE == _SENSITIVE:
-        raise EncodingError("keys are stored over an encrypted channel only: ask for level 03, 13 or 33")
     aid, _ = yield from _registry(secure, StatusScope.APPLICATION)
     yield from _confirmed(secure, "INSTALL", install_for_personalisation(aid))
     groups = encode_personal_data(data, secure.channel.encrypt_sensitive)

@@ -14,6 +14,7 @@ from cards.globalplatform.dialogue import Dialogue, Processor, SecureMessaging, 
 from cards.globalplatform.errors import KeySetUnknownError
 from cards.globalplatform.personalisation import (
     ChannelTerms,
+    KeyRing,
     PersonalisationOrder,
     Receipt,
     initialise,
@@ -75,7 +76,7 @@ class Counter:
 
 
 def terms(
-    ring: TestRing | None = None,
+    ring: KeyRing | None = None,
     mode: Mode = Mode.S16,
     level: SecurityLevel = SecurityLevel.C_MAC_C_ENC_R_MAC_R_ENC,
     random: Callable[[int], bytes] | None = None,

@@ -617,6 +617,25 @@ def test_damaged_memory_is_our_own_error(content: bytes) -> None:
         CardState.decode(content)
 
 
+@pytest.mark.parametrize(
+    ("written", "instead"),
+    [
+        ('"tries_left":10', '"tries_left":11'),
+        ('"tries_left":10', '"tries_left":-1'),
+        ('"sequence":0', '"sequence":16777216'),
+        ('"serial":"00', '"serial":"'),
+        ('"purpose":33025', '"purpose":33026'),
+        ('"format":1', '"format":2'),
+        ('"life_cycle":15', '"life_cycle":14'),
+    ],
+)
+def test_what_no_card_ever_wrote_is_not_believed(written: str, instead: str) -> None:
+    content = (personalised()[1].content or b"").decode()
+    assert written in content
+    with pytest.raises(StorageError):
+        CardState.decode(content.replace(written, instead).encode())
+
+
 @given(st.data())
 def test_a_damaged_memory_shows_no_key(data: st.DataObject) -> None:
     content = bytearray(personalised()[1].content or b"")

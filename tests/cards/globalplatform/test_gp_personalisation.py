@@ -3,15 +3,17 @@
 from dataclasses import replace
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from cards.apdu import CommandApdu
+from cards.apdu import CommandApdu, ResponseApdu
 from cards.application import DEFAULT_AID
-from cards.errors import CardRefusedError
+from cards.errors import CardRefusedError, CardsError
 from cards.globalplatform.card_manager import CardManager
 from cards.globalplatform.card_state import TRIES_MAX
 from cards.globalplatform.commands import CardLifeCycle
 from cards.globalplatform.data_groups import PersonalData, ca_keys
-from cards.globalplatform.dialogue import link
+from cards.globalplatform.dialogue import link, run
 from cards.globalplatform.errors import (
     EncodingError,
     KeyCheckError,
@@ -19,6 +21,7 @@ from cards.globalplatform.errors import (
     KeySetUnknownError,
     NotACardManagerError,
     OtherIdentityError,
+    WeakChannelError,
     WrongKeyError,
 )
 from cards.globalplatform.personalisation import (
@@ -107,10 +110,11 @@ def test_every_key_size_mode_and_encrypting_level_makes_the_same_card(
 
 @pytest.mark.parametrize("level", [SecurityLevel(level) for level in (0x00, 0x01, 0x11)])
 def test_keys_are_never_stored_over_a_channel_without_encryption(level: SecurityLevel) -> None:
-    manager = delivered()
-    with pytest.raises((EncodingError, CardRefusedError)):
-        Reader(manager).run(personalise(LINK, terms(level=level), ORDER, no_note))
-    assert manager.state.personal is None
+    for dialogue in (personalise(LINK, terms(level=level), ORDER, no_note), initialise(LINK, terms(level=level), OWN)):
+        reader = Reader(delivered())
+        with pytest.raises(WeakChannelError):
+            reader.run(dialogue)
+        assert reader.heard == []
 
 
 def apdus_of_a_life() -> int:
@@ -288,3 +292,30 @@ def test_no_key_is_seen_on_the_wire_in_the_receipt_or_in_a_repr(level: SecurityL
         assert secret not in wire
         assert secret[:4].hex() not in shown.lower()
         assert repr(bytes(secret[:4]))[2:-1] not in shown
+
+
+answers = st.lists(
+    st.one_of(
+        st.builds(
+            ResponseApdu, st.sampled_from((0x9000, 0x6283, 0x6A88, 0x6110, 0x6C10, 0x63C2)), st.binary(max_size=60)
+        ),
+        st.sampled_from([ResponseApdu(0x9000, bytes.fromhex("e012c00401308810c00402308810c00403308810"))]),
+        st.sampled_from([ResponseApdu(0x9000, SERIAL + bytes.fromhex("300371") + bytes(35))]),
+    ),
+    max_size=12,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(answers)
+def test_a_lying_card_gets_our_own_error_and_never_a_proof(lies: list[ResponseApdu]) -> None:
+    heard: list[CommandApdu] = []
+
+    def transmit(command: CommandApdu) -> ResponseApdu:
+        heard.append(command)
+        return lies[len(heard) - 1] if len(heard) <= len(lies) else ResponseApdu(0x6F00)
+
+    with pytest.raises(CardsError) as caught:
+        run(personalise(LINK, terms(), ORDER, no_note), transmit)
+    assert caught.value.message
+    assert not any(command.ins in (0x82, 0xD8, 0xE2) for command in heard)
