@@ -1,0 +1,228 @@
+"""The daemon, put together: the only place that builds objects which do input and output."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from pathlib import Path
+from typing import Any, Final
+
+import structlog
+
+from cad import keystore, logs
+from cad.clock import SystemClock
+from cad.errors import CadError, StateError
+from cad.headend import HeadendView
+from cad.health import Health
+from cad.http.app import control_app, public_app
+from cad.http.server import HttpServer, bind_tcp, bind_unix
+from cad.intake import Intake
+from cad.ledger.ledger import Ledger
+from cad.ledger.model import Grants
+from cad.ledger.store import FILE_NAME
+from cad.lifecycle import Lifecycle, StateLock, Step
+from cad.metrics import Metrics
+from cad.muxes import system_random
+from cad.on_air import OnAir
+from cad.outbox import Outbox
+from cad.portal_link import PortalLink
+from cad.supervisor import Supervisor
+from cad.systemd import Notifier
+from config.load import load
+from config.settings import Settings
+from emm.keys import KeyLadder
+
+log = structlog.get_logger("cad.app")
+
+UPKEEP_S: Final = 30.0
+PRUNE_EVERY_S: Final = 86_400.0
+DISK_LOW_BYTES: Final = 256 * 1024 * 1024
+NEEDS_RESTART: Final = ("node", "mqtt", "keys", "ca", "calendar")
+
+
+class ReloadRefusedError(CadError):
+    """The new settings change what only a restart can change."""
+
+
+def serve(settings: Settings, config: Path) -> int:
+    """Run the daemon until it is told to stop; returns the exit code.
+
+    Raises what `cad.cli.main` turns into a message and an exit code: StateError, AlreadyRunningError, KeyStoreError,
+    LedgerRefused, LedgerUnavailable, ListenError.
+    """
+    _make_state_dir(settings.node.state_dir)
+    with StateLock(settings.node.state_dir):
+        ladder = KeyLadder(keystore.load(settings.keys))
+        asyncio.run(_run(settings, config, ladder))
+    return 0
+
+
+def _make_state_dir(state_dir: Path) -> None:
+    try:
+        state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise StateError(
+            f"node.state_dir {state_dir} cannot be made: {error.strerror}; make it, or name another"
+        ) from None
+
+
+async def _run(settings: Settings, config: Path, ladder: KeyLadder) -> None:
+    daemon = Daemon(settings, config, ladder)
+    await daemon.start()
+    await daemon.serve()
+
+
+class Daemon:
+    """All parts of one daemon. `start`, then `serve`, which returns after the orderly stop."""
+
+    def __init__(self, settings: Settings, config: Path, ladder: KeyLadder) -> None:
+        self._settings = settings
+        self._config = config
+        self._ladder = ladder
+        self.clock = SystemClock()
+        self.metrics = Metrics(operators=[operator.id for operator in settings.operators])
+        self.health = Health(self.clock, self.metrics)
+        self.notifier = Notifier()
+        self.supervisor = Supervisor(
+            self.clock, system_random.random, lambda task: self.metrics.restarts.labels(task).inc()
+        )
+        self._servers: list[HttpServer] = []
+
+    async def start(self) -> None:
+        """Open the ledger, derive what is on the air, listen, connect. Raises as `serve` says."""
+        settings = self._settings
+        self.ledger = await self._open_ledger()
+        self.clock.remember(self.ledger.highest_time)
+        self.on_air = OnAir(settings, self._ladder, self.ledger, self.clock, self.metrics, self.health, self.supervisor)
+        await self._guard_period()
+        self.ledger.promise = self.on_air.promise
+        self.link = PortalLink(
+            settings.mqtt,
+            settings.node.name,
+            self.ledger,
+            self.clock,
+            self.metrics,
+            self.health,
+            system_random.random,
+        )
+        self.outbox = Outbox(self.link, self.ledger, self.clock, self.metrics)
+        self.intake = Intake(
+            self.link,
+            self.ledger,
+            self.clock,
+            self.metrics,
+            self.on_air.follow,
+            {operator.id for operator in settings.operators},
+            settings.mqtt.batch_max,
+            settings.mqtt.linger_ms,
+        )
+        await self.on_air.start()
+        self._listen()
+        self._start_tasks()
+
+    async def serve(self) -> None:
+        """Work until a signal, then stop in order: intake, outbox, channels, links, listeners, ledger."""
+        lifecycle = Lifecycle(
+            clock=self.clock,
+            health=self.health,
+            metrics=self.metrics,
+            supervisor=self.supervisor,
+            notifier=self.notifier,
+        )
+        steps = [
+            Step("intake", self.intake.stop),
+            Step("outbox", self.outbox.drain, 5.0),
+            *self.on_air.steps(),
+            Step("last events", self.outbox.drain, 5.0),
+            Step("broker", lambda: self.supervisor.stop("broker link")),
+            *[Step("listener", server.stop) for server in self._servers],
+            Step("ledger", self._close_ledger),
+        ]
+        await lifecycle.run(self.reload, steps)
+
+    async def reload(self) -> str:
+        """Follow the settings file as it is now. Raises SettingsError or ReloadRefusedError; then nothing has changed."""
+        settings = await asyncio.to_thread(load, self._config)
+        fixed = [name for name in NEEDS_RESTART if getattr(settings, name) != getattr(self._settings, name)]
+        if fixed:
+            tables = ", ".join(f"[{name}]" for name in fixed)
+            raise ReloadRefusedError(f"{tables} can only be changed by a restart: systemctl restart cad")
+        logs.configure(settings.log.level, settings.log.format)
+        operators = {operator.id for operator in settings.operators}
+        self.metrics.set_operators(operators)
+        changes = await self.ledger.apply_grants(Grants.from_settings(settings))
+        rebuilt = await self.on_air.rebuild(settings)
+        self.on_air.apply(changes)
+        self.intake.operators = operators
+        self._settings = settings
+        self.health.set("settings", True)
+        return f"{len(changes)} cards changed, networks built anew: {', '.join(rebuilt) or 'none'}"
+
+    async def _open_ledger(self) -> Ledger:
+        return await Ledger.open(
+            self._settings.node.state_dir / FILE_NAME,
+            audit_key=self._ladder.audit_key(),
+            grants=Grants.from_settings(self._settings),
+            clock=self.clock,
+        )
+
+    async def _close_ledger(self) -> None:
+        for task in ("ledger", "upkeep", "outbox", "intake"):
+            await self.supervisor.stop(task)
+        await self.ledger.close()
+
+    async def _guard_period(self) -> None:
+        """Note the period that goes on the air; the ledger refuses one below what cards have seen (I3)."""
+        period = self.on_air.calendar.period(self.clock.now())
+        await self.ledger.guard_period(period, self._settings.calendar.model_dump())
+
+    def _listen(self) -> None:
+        settings = self._settings
+        view = HeadendView(self.on_air, self.ledger, self.clock, self._broker, self.clock.now())
+        control = control_app(view, self.health, self.metrics)
+        self._servers = [HttpServer("control socket", control, bind_unix(settings.node.socket), self.supervisor)]
+        if settings.node.http_listen:
+            listener = bind_tcp(settings.node.http_listen)
+            public = public_app(self.health, self.metrics)
+            self._servers.append(HttpServer("http", public, listener, self.supervisor))
+        for server in self._servers:
+            server.start()
+
+    def _start_tasks(self) -> None:
+        start = self.supervisor.start
+        start("ledger", lambda: self.ledger.keep(self.on_air.apply, self._tell_ledger))
+        start("broker link", self.link.run)
+        start("outbox", self.outbox.run)
+        start("intake", self.intake.run)
+        start("on air", self.on_air.watch)
+        start("upkeep", self._keep_up)
+
+    async def _keep_up(self) -> None:
+        """Small duties: time and period noted, disk watched, old ids forgotten."""
+        pruned_at = self.clock.monotonic()
+        while True:
+            usage = await asyncio.to_thread(shutil.disk_usage, self._settings.node.state_dir)
+            self.metrics.disk_free.set(usage.free)
+            enough = usage.free >= DISK_LOW_BYTES
+            self.health.set("disk", enough, "" if enough else f"{usage.free // 2**20} MiB are free")
+            self.metrics.outbox_depth.set(self.outbox.waiting)
+            if self.ledger.fault is None:
+                await self._guard_period()
+                await self.ledger.witness_time()
+                if self.clock.monotonic() - pruned_at >= PRUNE_EVERY_S:
+                    await self.ledger.prune()
+                    pruned_at = self.clock.monotonic()
+            await self.clock.sleep(UPKEEP_S)
+
+    def _tell_ledger(self, fault: str | None) -> None:
+        self.health.set("ledger", fault is None, fault or "")
+
+    def _broker(self) -> dict[str, Any]:
+        return {
+            "connected": self.link.connected,
+            "host": self._settings.mqtt.host,
+            "port": self._settings.mqtt.port,
+            "error": self.link.last_error,
+            "sessions_lost": self.link.sessions_lost,
+            "outbox": self.outbox.waiting,
+        }

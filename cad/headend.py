@@ -1,0 +1,140 @@
+"""What the control socket can ask of the running daemon (`cad.http.facade.Headend`)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Callable
+from importlib.metadata import version
+from typing import Any
+
+from cad import clock as clocks
+from cad.clock import SystemClock
+from cad.errors import NotFoundError
+from cad.explain import explain_card, explain_channel
+from cad.ledger.ledger import Ledger
+from cad.ledger.model import CardView
+from cad.on_air import OnAir
+from config.settings import NetworkSettings, ServiceSettings
+from protocol import card_number
+
+Document = dict[str, Any]
+
+
+class HeadendView:
+    """Reads the daemon's parts; changes nothing but, on the operator's word, what the clock is believed to say."""
+
+    def __init__(
+        self,
+        on_air: OnAir,
+        ledger: Ledger,
+        clock: SystemClock,
+        broker: Callable[[], Document],
+        started_at: float,
+    ) -> None:
+        self._on_air = on_air
+        self._ledger = ledger
+        self._clock = clock
+        self._broker = broker
+        self._started_at = started_at
+
+    def status(self) -> Document:
+        """How the daemon is."""
+        settings = self._on_air.settings
+        return {
+            "node": settings.node.name,
+            "version": version("cad"),
+            "started_at": clocks.spell(self._started_at),
+            "now": clocks.spell(self._clock.now()),
+            "period": self._on_air.calendar.period(self._clock.now()),
+            "broker": self._broker(),
+            "ledger": {"fault": self._ledger.fault, "warnings": list(self._ledger.warnings)},
+            "networks": [
+                {
+                    "network": network.id,
+                    "cards": len(network.roster),
+                    "multiplexes": [
+                        {
+                            "multiplex": channel.multiplex,
+                            "connected": channel.link.ready,
+                            "allocated_bps": channel.link.allocated_bps,
+                            "waiting_changes": channel.waiting,
+                        }
+                        for channel in network.channels
+                    ],
+                }
+                for network in self._on_air.networks.values()
+            ],
+        }
+
+    async def explain(self, card: str, channel: str | None) -> Document:
+        """Why the card can see the channel or not. Raises CardNumberError, NotFoundError."""
+        address = card_number.parse(card)
+        view = await self._ledger.card_view(address)
+        if view is None:
+            raise NotFoundError(
+                f"card {card_number.spell(address)} was never assigned: no order for it can have been accepted"
+            )
+        network = self._network_of(view)
+        now = self._clock.now()
+        live = self._on_air.networks.get(network.id)
+        places = [] if live is None else live.on_air(address)
+        document = explain_card(view, network, self._on_air.calendar, now, places)
+        if channel is not None:
+            service = _service(network, channel)
+            document["channel"] = explain_channel(view, network, service, self._on_air.calendar, now, places)
+        return document
+
+    def carousel(self) -> Document:
+        """What each multiplex sends."""
+        return {
+            "now": clocks.spell(self._clock.now()),
+            "multiplexes": [facts for network in self._on_air.networks.values() for facts in network.facts()],
+        }
+
+    async def audit_verify(self) -> Document:
+        """Verify the whole audit chain. Raises AuditBroken."""
+        head = await self._ledger.audit_verify()
+        return {"records": head.seq, "head": head.spell()}
+
+    async def audit_export(self) -> AsyncIterator[bytes]:
+        """The audit records, one JSON line each, in order; each with its MAC."""
+        async for record, mac in self._ledger.audit_export():
+            yield json.dumps({**record, "mac": mac}, ensure_ascii=False).encode() + b"\n"
+
+    async def check(self) -> Document:
+        """What only the owner of the ledger can check."""
+        fault = self._ledger.fault
+        checks = [
+            {
+                "name": "ledger",
+                "ok": fault is None,
+                "text": fault or "the daemon has it open and writes to it",
+                "advice": "" if fault is None else "see cad status",
+            }
+        ]
+        checks += [
+            {"name": "ledger", "ok": False, "text": warning, "advice": "cad audit verify"}
+            for warning in self._ledger.warnings
+        ]
+        return {"checks": checks}
+
+    def believe_clock(self) -> Document:
+        """Take the machine's clock as it is."""
+        self._clock.believe()
+        return {"now": clocks.spell(self._clock.now()), "suspect": self._clock.suspect}
+
+    def _network_of(self, view: CardView) -> NetworkSettings:
+        settings = self._on_air.settings
+        wanted = {operator.id: operator.network for operator in settings.operators}.get(view.operator)
+        for network in settings.networks:
+            if network.id == wanted:
+                return network
+        raise NotFoundError(f"operator {view.operator} of this card is no longer in the settings")
+
+
+def _service(network: NetworkSettings, channel: str) -> ServiceSettings:
+    for service in network.services:
+        if channel in (service.id, service.name):
+            return service
+    known = ", ".join(service.id for service in network.services)
+    raise NotFoundError(f"network {network.id} has no service {channel!r}; it has: {known or 'none'}")
