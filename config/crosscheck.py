@@ -9,7 +9,14 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 
 from config.errors import Problem
-from config.settings import PRODUCTS_PER_SERVICE_MAX, MultiplexSettings, NetworkSettings, Settings, listen_address
+from config.settings import (
+    PRODUCTS_PER_SERVICE_MAX,
+    MultiplexSettings,
+    NetworkSettings,
+    Settings,
+    StreamSettings,
+    listen_address,
+)
 from protocol import card_number
 
 
@@ -18,10 +25,11 @@ def problems(settings: Settings) -> list[Problem]:
     return [
         *_twice("networks", "id", ((f"networks.{i}", n.id) for i, n in enumerate(settings.networks))),
         *_twice("operators", "id", ((f"operators.{i}", o.id) for i, o in enumerate(settings.operators))),
-        *_twice("multiplexes of all networks", "id", ((at, mux.id) for at, mux in _multiplexes(settings))),
+        *_twice("multiplexes and streams of all networks", "id", _outlet_ids(settings)),
         *_product_ids(settings),
         *(problem for i, network in enumerate(settings.networks) for problem in _network(f"networks.{i}", network)),
         *_stream_ids(settings),
+        *_twice("(host, port) of streams", "port", ((at, (one.host, one.port)) for at, one in _streams(settings))),
         *_operators(settings),
         *_card_ranges(settings),
     ]
@@ -46,11 +54,14 @@ def remarks(settings: Settings) -> list[Problem]:
                     " keep it only if the multiplexer is set up so",
                 )
             )
+    for at, stream in _streams(settings):
+        # RFC 3550, 11: RTP takes an even port, its RTCP the next.
+        if stream.protocol == "rtp" and stream.port % 2:
+            found.append(Problem(f"{at}.port", "RTP takes an even port; some receivers round an odd one down"))
     for i, network in enumerate(settings.networks):
-        if not network.multiplexes:
-            found.append(
-                Problem(f"networks.{i}", f"network {network.id} has no multiplex: nothing is sent to its cards")
-            )
+        if not network.outlets:
+            text = f"network {network.id} has no multiplex and no stream: nothing is sent to its cards"
+            found.append(Problem(f"networks.{i}", text))
     for i, operator in enumerate(settings.operators):
         if not operator.card_ranges:
             found.append(Problem(f"operators.{i}", f"operator {operator.id} has no card_ranges: it can use no card"))
@@ -70,6 +81,17 @@ def _multiplexes(settings: Settings) -> Iterator[tuple[str, MultiplexSettings]]:
     for i, network in enumerate(settings.networks):
         for j, mux in enumerate(network.multiplexes):
             yield f"networks.{i}.multiplexes.{j}", mux
+
+
+def _streams(settings: Settings) -> Iterator[tuple[str, StreamSettings]]:
+    for i, network in enumerate(settings.networks):
+        for j, stream in enumerate(network.streams):
+            yield f"networks.{i}.streams.{j}", stream
+
+
+def _outlet_ids(settings: Settings) -> Iterator[tuple[str, str]]:
+    yield from ((at, mux.id) for at, mux in _multiplexes(settings))
+    yield from ((at, stream.id) for at, stream in _streams(settings))
 
 
 def _twice(where: str, key: str, located: Iterable[tuple[str, object]]) -> Iterator[Problem]:

@@ -3,8 +3,9 @@
 What spans several tables (references, overlaps) is checked by `config.crosscheck`; `config.load` does both.
 """
 
+import ipaddress
 from pathlib import Path
-from typing import Annotated, Final, Literal, Self
+from typing import Annotated, Final, Literal, Self, TypeAlias
 from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
@@ -14,6 +15,7 @@ from protocol.errors import CardNumberError
 
 SOCKET_PATH_MAX: Final = 107  # sun_path of unix(7), without its closing zero byte
 PRODUCTS_PER_SERVICE_MAX: Final = 11  # wrapped session keys that an ECM of 256 bytes can hold
+TABLES_KBPS: Final = 16  # PAT and CAT of a stream of ours: two packets every 0.2 s
 
 
 def _absolute(path: Path) -> Path:
@@ -63,6 +65,17 @@ def _listen(value: str) -> str:
     return value
 
 
+def _stream_host(host: str) -> str:
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host  # a name
+    # RFC 5771, 4: what is sent to 224.0.0.0/24 belongs to routing protocols and is never passed on.
+    if address.is_unspecified or address in ipaddress.ip_network("224.0.0.0/24"):
+        raise ValueError("no stream can be sent there; take a receiver's address or a group such as 239.1.1.1")
+    return host
+
+
 def listen_address(value: str) -> tuple[str, int] | None:
     """Split `host:port` (`[v6]:port`); None when it is not of that form."""
     host, separator, port = value.rpartition(":")
@@ -77,6 +90,7 @@ SocketPath = Annotated[AbsolutePath, AfterValidator(_socket)]
 Slug = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")]
 Text = Annotated[str, Field(min_length=1, max_length=200)]
 Host = Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[^\s/]+$")]
+StreamHost = Annotated[Host, AfterValidator(_stream_host)]
 Port = Annotated[int, Field(ge=1, le=0xFFFF)]
 U16 = Annotated[int, Field(ge=0, le=0xFFFF)]
 U32 = Annotated[int, Field(ge=0, le=0xFFFF_FFFF)]
@@ -230,6 +244,50 @@ class MultiplexSettings(Table):
         return self
 
 
+class StreamSettings(Table):
+    """[[networks.streams]] A transport stream with CAT and EMMs that we send ourselves, where there is no SimulCrypt.
+
+    `bandwidth_kbps` is what its EMM PID may take (I11), `stream_kbps` the whole stream with tables and null packets.
+    """
+
+    id: Slug
+    host: StreamHost
+    port: Port
+    protocol: Literal["udp", "rtp"] = "udp"
+    interface: Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[^\s/]+$")] | None = None
+    multicast_ttl: Annotated[int, Field(ge=0, le=255)] = 16
+    dscp: Annotated[int, Field(ge=0, le=63)] = 0
+    emm_pid: Annotated[int, Field(ge=0x0010, le=0x1FFE)] = 0x01F0
+    pat: bool = True
+    transport_stream_id: U16 = 1
+    bandwidth_kbps: Annotated[int, Field(ge=10, le=50_000)] = 100
+    stream_kbps: Annotated[int, Field(ge=10, le=100_000)] = Field(
+        default_factory=lambda data: -(-(data.get("bandwidth_kbps", 100) + TABLES_KBPS) * 21 // 20)
+    )
+    null_packets: bool = True
+    packing: Literal["packed", "per-section"] = "packed"
+    packets_per_datagram: Annotated[int, Field(ge=1, le=7)] = 7
+    burst_ms: Annotated[int, Field(ge=1, le=500)] = 20
+
+    @property
+    def mode(self) -> Literal["section"]:
+        """What is handed to the link: sections; it makes the packets itself."""
+        return "section"
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        least = self.bandwidth_kbps + TABLES_KBPS
+        if self.stream_kbps < least:
+            raise ValueError(
+                f"stream_kbps must hold bandwidth_kbps and {TABLES_KBPS} kbit/s of tables: at least {least}"
+            )
+        return self
+
+
+Outlet: TypeAlias = MultiplexSettings | StreamSettings
+"""Whatever carries the EMMs of a network to its cards."""
+
+
 class ServiceSettings(Table):
     """[[networks.services]] A channel as DVB knows it."""
 
@@ -253,8 +311,14 @@ class NetworkSettings(Table):
 
     id: Slug
     multiplexes: Annotated[tuple[MultiplexSettings, ...], Field(strict=False)] = ()
+    streams: Annotated[tuple[StreamSettings, ...], Field(strict=False)] = ()
     services: Annotated[tuple[ServiceSettings, ...], Field(strict=False)] = ()
     products: Annotated[tuple[ProductSettings, ...], Field(strict=False)] = ()
+
+    @property
+    def outlets(self) -> tuple[Outlet, ...]:
+        """Every way of this network's EMMs to its cards; their ids are unique over all networks."""
+        return self.multiplexes + self.streams
 
 
 class CardRange(Table):

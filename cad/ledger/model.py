@@ -48,7 +48,7 @@ class Grants:
                 network=network.id,
                 products={slug: product_ids[slug] for slug in operator.products},
                 ranges=tuple((one.first, one.last) for one in operator.card_ranges),
-                multiplexes=tuple(multiplex.id for multiplex in network.multiplexes),
+                multiplexes=tuple(outlet.id for outlet in network.outlets),
             )
         return cls(operators)
 

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from config import crosscheck
 from config.errors import SettingsError
 from config.load import FILE_BYTES_MAX, from_mapping, load, loads
-from config.settings import OperatorSettings, Settings, listen_address
+from config.settings import OperatorSettings, Settings, StreamSettings, listen_address
 from protocol import card_number
 
 EXAMPLE = Path("config/cad.example.toml")
@@ -154,6 +154,12 @@ def test_one_mistyped_key_does_not_hide_what_does_not_fit_together() -> None:
         ("# emm_pid =", "emm_pid =", "networks.0.multiplexes.0", "emm_pid goes with"),
         ("bandwidth_kbps = 100 ", "bandwidth_kbps = 0 ", "networks.0.multiplexes.0.bandwidth_kbps", "greater"),
         ('id = "south-2"', 'id = "south-1"', "networks.0.multiplexes.1.id", "'south-1' is used twice"),
+        ('id = "iptv-south-1"', 'id = "south-1"', "networks.1.streams.0.id", "'south-1' is used twice"),
+        ('"239.192.10.1"', '"224.0.0.5"', "networks.1.streams.0.host", "no stream can be sent there"),
+        ('"239.192.10.1"', '"0.0.0.0"', "networks.1.streams.0.host", "no stream can be sent there"),
+        ("\nemm_pid = 0x01F0  ", "\nemm_pid = 0x0001  ", "networks.1.streams.0.emm_pid", "greater than or equal to 16"),
+        ("# stream_kbps = 122", "stream_kbps = 115", "networks.1.streams.0", "at least 116"),
+        ("multicast_ttl", "multicast_tll", "networks.1.streams.0.multicast_tll", "did you mean 'multicast_ttl'?"),
         ('"192.0.2.11"', '"192.0.2.10"', "networks.0.multiplexes.1.data_channel_id", "used twice"),
         ("product_id = 2", "product_id = 1", "networks.0.products.1.product_id", "1 is used twice"),
         ('id = "movies"', 'id = "sport-1"', "networks.0.services.1.id", "used twice"),
@@ -192,14 +198,14 @@ def test_a_range_inside_a_larger_one_is_found_whatever_lies_between() -> None:
 
 def test_more_products_on_a_service_than_an_ecm_holds_are_refused() -> None:
     text = EXAMPLE.read_text()
-    for number in range(3, 13):
-        text += f'[[networks.products]]\nid = "p{number}"\nproduct_id = {number}\nservices = ["sport-1"]\n'
+    for number in range(4, 15):
+        text += f'[[networks.products]]\nid = "p{number}"\nproduct_id = {number}\nservices = ["news-ip"]\n'
     moved = tomllib.loads(text)
     found = {}
     with pytest.raises(SettingsError) as caught:
         from_mapping(moved)
     found = {problem.where: problem.text for problem in caught.value.problems}
-    assert "sport-1 is in 12 products; an ECM has room for 11" in found["networks.0.services.0"]
+    assert "news-ip is in 12 products; an ECM has room for 11" in found["networks.1.services.0"]
 
 
 @pytest.mark.parametrize(
@@ -226,16 +232,41 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
         load(tmp_path)
 
 
+def test_two_streams_to_one_place_would_be_mixed() -> None:
+    stream = '[[networks.streams]]\nid = "{}"\nhost = "239.192.10.1"\nport = 5000\n'
+    text = EXAMPLE.read_text() + stream.format("more")
+    assert problems(text) == {
+        "networks.1.streams.1.port": "('239.192.10.1', 5000) is used twice in (host, port) of streams:"
+        " first at networks.1.streams.0"
+    }
+
+
+def test_the_rate_of_a_whole_stream_follows_that_of_its_emms() -> None:
+    example = load(EXAMPLE).networks[1].streams[0]
+    shown = re.search(r"^# stream_kbps = (\d+)", EXAMPLE.read_text(), re.MULTILINE)
+    assert shown is not None
+    assert example.stream_kbps == int(shown[1])
+    more = StreamSettings.model_validate({"id": "s", "host": "239.1.1.1", "port": 1, "bandwidth_kbps": 10_000})
+    assert more.stream_kbps == 10_517
+    assert {outlet.id for network in load(EXAMPLE).networks for outlet in network.outlets} == {
+        "south-1",
+        "south-2",
+        "iptv-south-1",
+    }
+
+
 def test_remarks_name_what_is_legal_but_odd() -> None:
     text = SMALL.replace("localhost", "broker.example.net") + '[node]\nhttp_listen = "0.0.0.0:9464"\n'
     text += '[[networks.multiplexes]]\nid = "m"\nhost = "h"\nport = 1\nclient_id = 7\n[[networks]]\nid = "empty"\n'
+    text += '[[networks.streams]]\nid = "s"\nhost = "h"\nport = 5001\nprotocol = "rtp"\n[[networks]]\nid = "void"\n'
     text += '[[operators]]\nid = "o"\nnetwork = "south"\n'
     remarks = {remark.where: remark.text for remark in crosscheck.remarks(loads(text.encode()))}
     assert set(remarks) == {
         "mqtt",
         "node.http_listen",
         "networks.0.multiplexes.0.client_id",
-        "networks.1",
+        "networks.1.streams.0.port",
+        "networks.2",
         "operators.0",
     }
     assert crosscheck.remarks(loads(SMALL.replace("localhost", "127.0.0.1").encode()))[0].where == "networks.0"
