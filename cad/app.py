@@ -141,7 +141,7 @@ class Daemon:
         await lifecycle.run(self.reload, steps)
 
     async def reload(self) -> str:
-        """Follow the settings file as it is now. Raises SettingsError or ReloadRefusedError; then nothing has changed."""
+        """Follow the settings file as it is now. Raises SettingsError, ReloadRefusedError."""
         settings = await asyncio.to_thread(load, self._config)
         fixed = [name for name in NEEDS_RESTART if getattr(settings, name) != getattr(self._settings, name)]
         if fixed:

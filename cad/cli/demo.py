@@ -102,7 +102,7 @@ def _invite(console: Console, stage: Stage) -> None:
     settings = stage.place.settings
     console.print("\nThe daemon stays up until Ctrl-C. Look around, in another terminal:\n")
     for words in ("status", f"explain {stage.rooms[0].number}", "carousel top"):
-        console.print(f"  .venv/bin/cad --socket {settings.node.socket} {words}")
+        console.print(f"  .venv/bin/cad {words} --socket {settings.node.socket}")
     console.print(f"  mosquitto_sub -p {settings.mqtt.port} -V 5 -v -t 'cad/v1/#'")
     console.print(f"  metrics and probes: {settings.node.http_listen}, /metrics /livez /readyz")
     console.print(f"  the daemon's log: {stage.log_path}")
