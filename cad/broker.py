@@ -8,6 +8,7 @@ fails when it stops working.
 import asyncio
 import contextlib
 import logging
+import socket
 import ssl
 from collections import deque
 from collections.abc import Sequence
@@ -190,6 +191,7 @@ class BrokerConnection:
             will=self._will,
             logger=self._log.logger,
             max_inflight_messages=SEND_WINDOW_MAX,
+            socket_options=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],
         )
         inner = client._client
         inner.manual_ack_set(True)
@@ -216,6 +218,7 @@ class BrokerConnection:
                 client._connected.set_exception(aiomqtt.MqttError("the broker closed the connection at once"))
                 return
             on_disconnect(c, u, flags, reason, properties)
+            client._disconnected.exception()  # looked at, so that asyncio does not complain of it
             text = getattr(properties, "ReasonString", None) or str(reason)
             self._end(
                 f"the connection to the broker ended: {self._log.text or text}",
@@ -227,10 +230,10 @@ class BrokerConnection:
 
     def _read_ourselves(self, client: aiomqtt.Client) -> None:
         """Take reading into our own hands, so that it can pause."""
-        socket = client._client.socket()
-        if socket is None or self._ended.done():
+        held = client._client.socket()
+        if held is None or self._ended.done():
             return
-        asyncio.get_running_loop().add_reader(socket.fileno(), self._read)
+        asyncio.get_running_loop().add_reader(held.fileno(), self._read)
         self._read()
 
     def _read(self) -> None:
@@ -248,8 +251,8 @@ class BrokerConnection:
             self._forget_socket(self._client)
 
     def _pause(self) -> None:
-        if self._client is not None and (socket := self._client._client.socket()) is not None:
-            self._paused = asyncio.get_running_loop().remove_reader(socket.fileno())
+        if self._client is not None and (held := self._client._client.socket()) is not None:
+            self._paused = asyncio.get_running_loop().remove_reader(held.fileno())
 
     def _resume(self) -> None:
         self._paused = False

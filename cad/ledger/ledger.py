@@ -64,6 +64,7 @@ class Ledger:
         self._usable = asyncio.Event()
         self._usable.set()
         self._faulty = asyncio.Event()
+        self._closed = False
 
     @classmethod
     async def open(
@@ -97,7 +98,10 @@ class Ledger:
         return ledger
 
     async def close(self) -> None:
-        """Wait for what is under way, and close the file."""
+        """Wait for what is under way, and close the file. Closing again does nothing."""
+        if self._closed:
+            return
+        self._closed = True
         await self._run(self._store.close)
         self._executor.shutdown()
 

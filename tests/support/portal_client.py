@@ -1,0 +1,138 @@
+"""An operator's portal at the broker, on plain aiomqtt: orders, and hears what comes back."""
+
+import asyncio
+import json
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import aiomqtt
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+
+from tests.support.broker import HOST, Mosquitto
+
+
+@dataclass(frozen=True)
+class Heard:
+    """A message that came to the portal."""
+
+    topic: str
+    payload: dict[str, Any]
+    correlation: bytes | None
+    properties: dict[str, str]
+    content_type: str | None
+
+
+class Portal:
+    """One connection of one operator's portal. `heard` gathers all that came."""
+
+    def __init__(self, client: aiomqtt.Client, operator: str, name: str, v5: bool) -> None:
+        self.client = client
+        self.operator = operator
+        self.name = name
+        self.heard: list[Heard] = []
+        self._v5 = v5
+        self._something = asyncio.Condition()
+
+    @property
+    def reply_topic(self) -> str:
+        return f"cad/v1/{self.operator}/rep/{self.name}"
+
+    async def listen(self) -> None:
+        async for message in self.client.messages:
+            properties = message.properties
+            payload = bytes(message.payload)
+            heard = Heard(
+                topic=str(message.topic),
+                payload=json.loads(payload) if payload else {},
+                correlation=getattr(properties, "CorrelationData", None),
+                properties=dict(getattr(properties, "UserProperty", [])),
+                content_type=getattr(properties, "ContentType", None),
+            )
+            async with self._something:
+                self.heard.append(heard)
+                self._something.notify_all()
+
+    async def order(self, resource: str, verb: str, body: dict[str, Any], command_id: str | None = None) -> str:
+        """Publish a command the way a MQTT 5 portal does; return its id."""
+        command_id = command_id or uuid.uuid4().hex
+        await self.send(
+            f"cad/v1/{self.operator}/cmd/{resource}/{verb}",
+            json.dumps(body).encode(),
+            response_topic=self.reply_topic,
+            correlation=command_id.encode(),
+            user_properties=[("id", command_id), ("specversion", "1.0")],
+        )
+        return command_id
+
+    async def send(
+        self,
+        topic: str,
+        payload: bytes,
+        *,
+        response_topic: str | None = None,
+        correlation: bytes | None = None,
+        user_properties: list[tuple[str, str]] | None = None,
+    ) -> None:
+        properties = None
+        if self._v5:
+            properties = Properties(PacketTypes.PUBLISH)
+            if response_topic is not None:
+                properties.ResponseTopic = response_topic
+            if correlation is not None:
+                properties.CorrelationData = correlation
+            if user_properties:
+                properties.UserProperty = user_properties
+        await self.client.publish(topic, payload, qos=1, properties=properties)
+
+    async def reply(self, command_id: str, status: str | None = None, timeout_s: float = 10) -> Heard:
+        """Wait for the reply to a command."""
+        return await self.until(
+            lambda one: (
+                "/rep/" in one.topic and one.payload.get("id") == command_id and status in (None, one.payload["status"])
+            ),
+            timeout_s,
+        )
+
+    async def until(self, wanted: Any, timeout_s: float = 10) -> Heard:
+        """Wait for a message that is as wanted."""
+
+        def found() -> Heard | None:
+            return next((one for one in self.heard if wanted(one)), None)
+
+        async with asyncio.timeout(timeout_s), self._something:
+            await self._something.wait_for(lambda: found() is not None)
+        one = found()
+        assert one is not None
+        return one
+
+    def replies(self, command_id: str) -> list[Heard]:
+        return [one for one in self.heard if "/rep/" in one.topic and one.payload.get("id") == command_id]
+
+
+@asynccontextmanager
+async def portal(
+    broker: Mosquitto, operator: str, name: str = "web", *, v5: bool = True, certificate: str | None = None
+) -> AsyncIterator[Portal]:
+    """A portal connected to the broker, hearing its replies, events and rejects."""
+    client = aiomqtt.Client(
+        HOST,
+        broker.port,
+        identifier=f"{operator}-{name}",
+        protocol=aiomqtt.ProtocolVersion.V5 if v5 else aiomqtt.ProtocolVersion.V311,
+        tls_context=broker.authority.context(certificate or operator),
+    )
+    async with client:
+        one = Portal(client, operator, name, v5)
+        for topic in (f"cad/v1/{operator}/rep/#", f"cad/v1/{operator}/evt/#", f"cad/v1/{operator}/rej"):
+            await client.subscribe(topic, qos=1)
+        await client.subscribe("cad/v1/_node/+/state", qos=1)
+        listening = asyncio.create_task(one.listen())
+        try:
+            yield one
+        finally:
+            listening.cancel()
+            await asyncio.gather(listening, return_exceptions=True)
