@@ -30,7 +30,9 @@ def probe(settings: MqttSettings, timeout_s: float) -> BrokerProblem | None:
     client.connect_timeout = timeout_s
     try:
         if settings.tls is not None:
-            client.tls_set_context(tls.client_context(settings.tls))
+            context = tls.client_context(settings.tls)
+            _shake_hands(settings, context, timeout_s)
+            client.tls_set_context(context)
         if settings.username is not None:
             client.username_pw_set(settings.username, _password(settings))
         client.connect(settings.host, settings.port, keepalive=60)
@@ -55,6 +57,15 @@ def probe(settings: MqttSettings, timeout_s: float) -> BrokerProblem | None:
     return None
 
 
+def _shake_hands(settings: MqttSettings, context: ssl.SSLContext, timeout_s: float) -> None:
+    """Try TLS by itself first: its errors say more than those of an MQTT connection that failed over them."""
+    with socket.create_connection((settings.host, settings.port), timeout_s) as connection:
+        try:
+            context.wrap_socket(connection, server_hostname=settings.host).close()
+        except (ConnectionResetError, TimeoutError):
+            raise ssl.SSLError("the port hung up, or said nothing") from None
+
+
 class _PasswordError(Exception):
     pass
 
@@ -77,7 +88,7 @@ def _of_connection(error: OSError) -> BrokerProblem:
             return BrokerProblem(f"the broker's certificate is not accepted: {error.verify_message}", advice)
         case ssl.SSLError():
             advice = "does this port expect TLS, and does the broker accept the daemon's certificate?"
-            return BrokerProblem(f"TLS failed: {error.reason or error}", advice)
+            return BrokerProblem(f"TLS failed: {getattr(error, 'reason', None) or error.args[0]}", advice)
         case socket.gaierror():
             return BrokerProblem(f"{error.strerror}", "correct mqtt.host, or the name service")
         case TimeoutError():

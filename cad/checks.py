@@ -148,12 +148,7 @@ def check_ledger(state_dir: Path) -> Finding:
         return Finding(name, Verdict.FAIL, f"{path} belongs to another user", "run the check as the user of the daemon")
     try:
         with StateLock(state_dir):
-            connection = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)
-            try:
-                connection.execute("PRAGMA locking_mode = EXCLUSIVE")
-                (verdict,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
-            finally:
-                connection.close()
+            verdict = _integrity(path)
     except CadError as error:
         return Finding(name, Verdict.FAIL, str(error), "run the check again")
     except sqlite3.Error as error:
@@ -161,6 +156,22 @@ def check_ledger(state_dir: Path) -> Finding:
     if verdict != "ok":
         return Finding(name, Verdict.FAIL, f"{path}: {verdict}", "do not start the daemon on it; restore your backup")
     return Finding(name, Verdict.OK, f"{path} is whole ({path.stat().st_size / 2**20:,.1f} MiB)")
+
+
+def _integrity(path: Path) -> str:
+    """Return SQLite's own verdict, 'ok' or what is wrong, and leave no trace. The caller holds the state directory."""
+    log, index = (path.with_name(path.name + suffix) for suffix in ("-wal", "-shm"))
+    # A killed daemon leaves its log, which belongs to the content; to read it SQLite needs an index beside it.
+    options = "mode=ro" if log.exists() else "immutable=1"
+    had_index = index.exists()
+    connection = sqlite3.connect(f"{path.as_uri()}?{options}", uri=True, timeout=1)
+    try:
+        (verdict,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
+    finally:
+        connection.close()
+        if not had_index:
+            index.unlink(missing_ok=True)
+    return str(verdict)
 
 
 def broker_finding(settings: Settings) -> Finding:
