@@ -2,7 +2,7 @@
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from cards.application import DEFAULT_AID, CardApplication
 from cards.session import CardSession
@@ -55,6 +55,7 @@ class CardMachine(RuleBasedStateMachine):
         self.storage = MemoryStorage()
         self.card = blank_card(self.storage)
         self.held: dict[EmmKind, tuple[Version, list[EmmPayload]]] = {}
+        self.last: tuple[EmmHeader, EmmPayload, bytes] | None = None
         self.parts: dict[EmmKind, tuple[Version, int, dict[int, EmmPayload]]] = {}
 
     @initialize()
@@ -81,7 +82,16 @@ class CardMachine(RuleBasedStateMachine):
     @rule(emm=emms, part=st.integers(0, 2), forged=st.booleans(), worn_out=st.booleans())
     def hear(self, emm, part, forged, worn_out):
         """The card hears one part, perhaps forged, perhaps with a memory that fails."""
-        header, payload, section = emm[part % len(emm)]
+        self.last = emm[part % len(emm)]
+        self._hear(*self.last, forged, worn_out)
+
+    @precondition(lambda self: self.last is not None)
+    @rule(forged=st.booleans())
+    def hear_again(self, forged):
+        """Receivers hear everything many times."""
+        self._hear(*self.last, forged, worn_out=False)
+
+    def _hear(self, header, payload, section, forged, worn_out):
         if forged:
             section = section[:-1] + bytes((section[-1] ^ 1,))
         self.storage.broken = worn_out
@@ -184,7 +194,7 @@ class CardMachine(RuleBasedStateMachine):
         return answer[:-2], StatusWord(int.from_bytes(answer[-2:], "big"))
 
 
-CardMachine.TestCase.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
+CardMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
 TestCardMachine = CardMachine.TestCase
 
 
