@@ -97,6 +97,7 @@ class MuxLink:
         self._up_at: float | None = None
         self._attempts = 0
         self._reason: str | None = None
+        self._crash: Exception | None = None
         self._stopping = False
         self._now_ready = asyncio.Event()
         self._wake = asyncio.Event()
@@ -201,16 +202,27 @@ class MuxLink:
             except TimeoutError:
                 session.handle_timer(self._clock.monotonic())
                 self._pump()
+            if self._crash is not None:
+                crash, self._crash = self._crash, None
+                raise crash
 
     def _received(self, data: bytes) -> None:
         if self._session is not None:
             self._session.receive(data, self._clock.monotonic())
-            self._pump()
+            self._pump_or_crash()
 
     def _lost(self, reason: str, advice_text: str) -> None:
         if self._session is not None:
             self._session.connection_lost(reason, advice_text)
+            self._pump_or_crash()
+
+    def _pump_or_crash(self) -> None:
+        """Carry what a subscriber raises over to the task: asyncio would only log it and drop the connection."""
+        try:
             self._pump()
+        except Exception as error:
+            self._crash = error
+            self._wake.set()
 
     def _pump(self) -> None:
         """Move on what the session has to say, to the multiplexer and to the subscribers."""

@@ -8,6 +8,7 @@ import dataclasses
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from enum import Enum, IntEnum
+from functools import cached_property
 from typing import Any, ClassVar, Final, Self, TypeVar, cast, dataclass_transform
 
 from construct import Construct, ConstructError, SizeofError
@@ -65,7 +66,7 @@ class Parameter:
     form: Construct
     values: frozenset[int] | None = None
 
-    @property
+    @cached_property
     def size(self) -> int | None:
         """Bytes of the value, None where it may have any length."""
         try:

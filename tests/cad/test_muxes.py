@@ -258,6 +258,19 @@ async def test_an_unreadable_message_is_told_to_the_multiplexer() -> None:
         assert run.lost() == []
 
 
+async def test_what_a_subscriber_raises_reaches_the_owner_of_the_task() -> None:
+    async with StrictMultiplexer() as mux, running(mux) as run:
+
+        def broken(event: LinkEvent) -> None:
+            if isinstance(event, Allocation):
+                raise ValueError("subscriber is broken")
+
+        run.link.subscribe(broken)
+        with pytest.raises(ValueError, match="subscriber is broken"):
+            await asyncio.wait_for(run.task, 5)
+        await mux.until(lambda: grammar.CHANNEL_CLOSE in mux.types())
+
+
 async def test_cancelled_it_says_goodbye() -> None:
     async with StrictMultiplexer() as mux:
         async with running(mux) as run:
