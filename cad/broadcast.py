@@ -11,10 +11,11 @@ from typing import Final
 import structlog
 
 from cad.clock import Clock
+from cad.links import Link
 from cad.metrics import Metrics
-from cad.muxes import Allocation, LinkDownError, LinkEvent, LinkLost, LinkUp, MuxLink
+from cad.muxes import Allocation, LinkDownError, LinkEvent, LinkLost, LinkUp
 from cad.roster import SectionCache
-from config.settings import MultiplexSettings
+from config.settings import Outlet
 from emm.carousel import Carousel
 from emm.errors import EmmError
 from emm.pacer import PACKET_BITS, Pacer, cost_bits
@@ -63,8 +64,8 @@ class Channel:
 
     def __init__(
         self,
-        settings: MultiplexSettings,
-        link: MuxLink,
+        settings: Outlet,
+        link: Link,
         carousel: Carousel,
         cache: SectionCache,
         clock: Clock,
@@ -256,7 +257,7 @@ def bytes_on_air(costs: Sequence[int]) -> int:
     return min(max(-(-sum(costs) // 8), 1), 0xFFFF)
 
 
-def _packetizer(settings: MultiplexSettings) -> SectionPacketizer | None:
+def _packetizer(settings: Outlet) -> SectionPacketizer | None:
     """In packet mode the sections go out in TS packets, whose PID most multiplexers replace by their own."""
     if settings.mode != "packet":
         return None

@@ -15,10 +15,10 @@ from cad.broadcast import Channel, FirstAir, WaitingChange
 from cad.clock import Clock
 from cad.health import Health
 from cad.ledger.model import CardChange, OpenChange
+from cad.links import Link
 from cad.metrics import Metrics
-from cad.muxes import MuxLink
 from cad.roster import CardBlock, RightBlock, Roster, SectionCache
-from config.settings import CarouselSettings, MultiplexSettings, NetworkSettings
+from config.settings import CarouselSettings, NetworkSettings, Outlet
 from emm.calendar import Calendar
 from emm.carousel import Carousel, CarouselPolicy
 from emm.errors import EmmError
@@ -49,7 +49,7 @@ class NetworkOnAir:
         self,
         settings: NetworkSettings,
         carousel: CarouselSettings,
-        links: Mapping[str, MuxLink],
+        links: Mapping[str, Link],
         calendar: Calendar,
         sealer: EmmSealer,
         clock: Clock,
@@ -65,8 +65,8 @@ class NetworkOnAir:
         cache = SectionCache(self.roster, calendar, sealer)
         policy = carousel_policy(carousel)
         self.channels = tuple(
-            Channel(multiplex, links[multiplex.id], Carousel(policy), cache, clock, metrics, aired)
-            for multiplex in settings.multiplexes
+            Channel(outlet, links[outlet.id], Carousel(policy), cache, clock, metrics, aired)
+            for outlet in settings.outlets
         )
 
     def load(self, cards: CardBlock, rights: RightBlock, open_changes: Iterable[OpenChange]) -> None:
@@ -214,9 +214,9 @@ def carousel_policy(settings: CarouselSettings) -> CarouselPolicy:
     )
 
 
-def on_air_sizes(sizes: np.ndarray[Any, np.dtype[np.uint16]], multiplex: MultiplexSettings) -> np.ndarray[Any, Any]:
+def on_air_sizes(sizes: np.ndarray[Any, np.dtype[np.uint16]], outlet: Outlet) -> np.ndarray[Any, Any]:
     """Bytes on the air for EMMs of so many bytes: few distinct sizes, so a table does."""
-    table = {size: -(-cost_bits(size, multiplex.packing) // 8) for size in np.unique(sizes).tolist()}
+    table = {size: -(-cost_bits(size, outlet.packing) // 8) for size in np.unique(sizes).tolist()}
     return np.vectorize(table.__getitem__, otypes=[np.int64])(sizes) if len(sizes) else sizes.astype(np.int64)
 
 

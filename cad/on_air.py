@@ -16,8 +16,8 @@ from cad.health import Health
 from cad.ledger.ledger import Ledger
 from cad.ledger.model import CardChange, OpenChange, Outcome
 from cad.lifecycle import Step
+from cad.links import link_to
 from cad.metrics import Metrics
-from cad.muxes import MuxLink
 from cad.network import FIRST_HOUR_S, NetworkOnAir, Promise
 from cad.roster import CardBlock, RightBlock
 from cad.supervisor import Supervisor
@@ -130,10 +130,7 @@ class OnAir:
         return [channel for network in self._networks.values() for channel in network.channels]
 
     async def _start_network(self, settings: NetworkSettings) -> None:
-        links = {
-            multiplex.id: MuxLink(multiplex, self.settings.ca.ca_system_id, self._clock)
-            for multiplex in settings.multiplexes
-        }
+        links = {outlet.id: link_to(outlet, self.settings.ca.ca_system_id, self._clock) for outlet in settings.outlets}
         network = NetworkOnAir(
             settings,
             self.settings.carousel,
@@ -173,7 +170,7 @@ class OnAir:
 
     async def _stop_network(self, name: str, gone: NetworkSettings | None) -> None:
         network = self._networks.pop(name)
-        kept = {multiplex.id for multiplex in gone.multiplexes} if gone is not None else set()
+        kept = {outlet.id for outlet in gone.outlets} if gone is not None else set()
         for channel in network.channels:
             await self._supervisor.stop(f"channel {channel.multiplex}")
             await channel.link.close()

@@ -6,13 +6,14 @@ them, then null packets. Packed per section, the packets of an EMM follow one an
 Source: ISO/IEC 13818-1, 2.4; ETSI TR 101 290, 5.2.1 (PAT and PMT at least every 0.5 s) and 5.2.2 (CAT).
 """
 
-import math
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
 from cad.errors import CadError
+from cad.ts_out.emm_queue import EmmQueue
+from cad.ts_out.periodic import TABLE_INTERVAL_S, Periodic, SectionSource, constant, periodic
 from protocol.mpegts.packet import (
     CAT_PID,
     FIRST_FREE_PID,
@@ -21,9 +22,6 @@ from protocol.mpegts.packet import (
     PACKET_SIZE,
     PAT_PID,
     Packing,
-    SectionPacketizer,
-    packet_has_payload,
-    restamp,
 )
 from protocol.mpegts.psi import (
     CaDescriptor,
@@ -37,15 +35,11 @@ from protocol.mpegts.psi import (
 )
 
 PACKET_BITS: Final = PACKET_SIZE * 8
-TABLE_INTERVAL_S: Final = 0.2
 ECM_INTERVAL_S: Final = 0.1
 BACKLOG_MAX_S: Final = 1.0
 QUEUE_MIN_BYTES: Final = 16_384
 # ISO/IEC 13818-1, table 2-34: a component of private data, in place of the picture that the demo does not carry.
 _PRIVATE_DATA: Final = 0x06
-
-EcmSource = Callable[[float], bytes | None]
-"""Returns the ECM section that holds at that time (Unix seconds), or None as long as there is none."""
 
 
 class StreamPlanError(CadError):
@@ -60,7 +54,7 @@ class PlannedService:
     pmt_pid: int
     ecm_pid: int
     component_pid: int
-    ecm: EcmSource
+    ecm: SectionSource
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,23 +103,6 @@ class StreamCounts:
     slots_skipped: int = 0
 
 
-@dataclass(slots=True)
-class _Periodic:
-    """A section that is sent again and again on its own PID."""
-
-    interval_s: float
-    section: EcmSource
-    packetizer: SectionPacketizer
-    next_at: float = -math.inf
-
-    def due(self, at: float) -> list[bytes]:
-        if at < self.next_at:
-            return []
-        self.next_at = max(self.next_at, at - self.interval_s) + self.interval_s
-        section = self.section(at)
-        return [] if section is None else self.packetizer.push(section)
-
-
 class StreamComposer:
     """Composes the packets of one transport stream as time goes on."""
 
@@ -139,33 +116,28 @@ class StreamComposer:
         self._slot = 0
         self._periodic = _periodic(plan)
         self._urgent: deque[bytes] = deque()
-        self._packetizer = SectionPacketizer(plan.emm_pid, plan.packing)
-        self._waiting: deque[tuple[bool, bytes]] = deque()
-        self._waiting_bytes = 0
-        self._ready: deque[bytes] = deque()
-        self._emm_counter = 0
+        self._queue = EmmQueue(plan.emm_pid, plan.packing)
         self._next_emm_at = now
 
     @property
     def queued_bytes(self) -> int:
         """Bytes of EMMs that wait for their slot."""
-        return self._waiting_bytes
+        return self._queue.waiting_bytes
 
     def put_sections(self, sections: Iterable[bytes]) -> int:
         """Queue EMM sections. Returns how many were dropped because the queue is full; the EMMG is not told."""
-        return self._put(False, sections)
+        return self._put(sections, packets=False)
 
     def put_packets(self, packets: Iterable[bytes]) -> int:
         """Queue EMM packets that the EMMG has made; they get PID and continuity counter of this stream.
 
         Returns how many were dropped. A section that begins in them must also end in them before others are queued.
         """
-        return self._put(True, packets)
+        return self._put(packets, packets=True)
 
     def purge(self) -> None:
         """Forget all EMMs that wait, as multiplexers do when an EMMG connects anew."""
-        self._waiting.clear()
-        self._waiting_bytes = 0
+        self._queue.purge()
 
     def compose(self, now: float) -> bytes:
         """All packets whose time has come since the last call; what is later than BACKLOG_MAX_S is skipped."""
@@ -182,29 +154,23 @@ class StreamComposer:
         self.counts.packets += len(packets)
         return b"".join(packets)
 
-    def _put(self, is_packet: bool, datagrams: Iterable[bytes]) -> int:
-        dropped = 0
+    def _put(self, datagrams: Iterable[bytes], *, packets: bool) -> int:
+        offered = list(datagrams)
         room = max(QUEUE_MIN_BYTES, self.emm_rate_bps / 8 * self.plan.queue_s)
-        for datagram in datagrams:
-            if self._waiting_bytes + len(datagram) > room:
-                dropped += 1
-                continue
-            self._waiting.append((is_packet, datagram))
-            self._waiting_bytes += len(datagram)
-            self.counts.emm_datagrams += 1
+        dropped = self._queue.put(offered, packets=packets, room_bytes=room)
+        self.counts.emm_datagrams += len(offered) - dropped
         self.counts.emm_datagrams_dropped += dropped
         return dropped
 
     def _fill(self, at: float) -> bytes:
         """The packet of the slot that is on the air at that time."""
-        for periodic in self._periodic:
-            self._urgent.extend(periodic.due(at))
-        # Simple demultiplexers lose an EMM whose packets do not follow one another.
-        unfinished = bool(self._ready) and self.plan.packing is Packing.PER_SECTION
+        for each in self._periodic:
+            self._urgent.extend(each.due(at))
+        unfinished = self._queue.unfinished
         if self._urgent and not unfinished:
             return self._urgent.popleft()
         granted = self.emm_rate_bps > 0 and at >= self._next_emm_at
-        if (unfinished or granted) and (packet := self._next_emm_packet()) is not None:
+        if (unfinished or granted) and (packet := self._queue.next_packet()) is not None:
             if self.emm_rate_bps > 0:
                 # What was not used is lost; a burst after a pause would exceed what was granted.
                 spacing_s = PACKET_BITS / self.emm_rate_bps
@@ -214,26 +180,8 @@ class StreamComposer:
         self.counts.null_packets += 1
         return NULL_PACKET
 
-    def _next_emm_packet(self) -> bytes | None:
-        while not self._ready and self._waiting:
-            is_packet, datagram = self._waiting.popleft()
-            self._waiting_bytes -= len(datagram)
-            if is_packet:
-                self._ready.extend([*self._packetizer.flush(), datagram])
-            else:
-                self._ready.extend(self._packetizer.push(datagram))
-        if not self._ready:
-            # Nothing more to fill it with: better stuffing now than an EMM that waits for company.
-            self._ready.extend(self._packetizer.flush())
-        if not self._ready:
-            return None
-        packet = restamp(self._ready.popleft(), self.plan.emm_pid, self._emm_counter)
-        if packet_has_payload(packet):
-            self._emm_counter = (self._emm_counter + 1) & 0x0F
-        return packet
 
-
-def _periodic(plan: StreamPlan) -> list[_Periodic]:
+def _periodic(plan: StreamPlan) -> list[Periodic]:
     programs = tuple((service.service_id, service.pmt_pid) for service in plan.services)
     cat = ConditionalAccess((CaDescriptor(plan.ca_system_id, plan.emm_pid),))
     tables = [
@@ -241,19 +189,10 @@ def _periodic(plan: StreamPlan) -> list[_Periodic]:
         (CAT_PID, build_cat(cat)),
         *((service.pmt_pid, build_pmt(_program_map(plan, service))) for service in plan.services),
     ]
-    periodic = [_Periodic(TABLE_INTERVAL_S, _constant(table), _alone(pid)) for pid, table in tables]
-    periodic += [_Periodic(ECM_INTERVAL_S, service.ecm, _alone(service.ecm_pid)) for service in plan.services]
-    return periodic
+    ecms = [periodic(service.ecm_pid, ECM_INTERVAL_S, service.ecm) for service in plan.services]
+    return [periodic(pid, TABLE_INTERVAL_S, constant(section)) for pid, section in tables] + ecms
 
 
 def _program_map(plan: StreamPlan, service: PlannedService) -> ProgramMap:
     component = ElementaryStream(_PRIVATE_DATA, service.component_pid)
     return ProgramMap(service.service_id, (component,), (CaDescriptor(plan.ca_system_id, service.ecm_pid),))
-
-
-def _constant(section: bytes) -> EcmSource:
-    return lambda _at: section
-
-
-def _alone(pid: int) -> SectionPacketizer:
-    return SectionPacketizer(pid, Packing.PER_SECTION)
