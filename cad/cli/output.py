@@ -75,7 +75,9 @@ def document(content: Mapping[str, Any], title: str | None = None) -> Renderable
             lines.add_row(escape(words(name)), escape(spell(value)))
         parts.append(lines)
     for name, value in content.items():
-        if _is_table(value):
+        if _is_table(value) and any(_is_table(cell) for row in value for cell in row.values()):
+            parts += [document(row, f"{words(name)} {number}") for number, row in enumerate(value, 1)]
+        elif _is_table(value):
             columns = list(dict.fromkeys(key for row in value for key in row))
             rows = [[row.get(column) for column in columns] for row in value]
             parts.append(table([words(column) for column in columns], rows, words(name)))

@@ -1,7 +1,5 @@
 """The deep check's look at the broker, against a real mosquitto: in clear, with mutual TLS, with a password."""
 
-import datetime as dt
-import ipaddress
 import socket
 import subprocess
 import time
@@ -9,12 +7,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from cad import broker_probe, tls
 from config.settings import MqttSettings, MqttTlsSettings
+from tests.support.broker import HOST, Authority
 
 pytestmark = pytest.mark.integration
 
@@ -54,52 +50,8 @@ def start(tmp_path: Path) -> Iterator[Start]:
         process.wait(10)
 
 
-class Authority:
-    """Issues certificates into a directory."""
-
-    def __init__(self, directory: Path, name: str) -> None:
-        self.directory = directory
-        self.key = ec.generate_private_key(ec.SECP256R1())
-        self.name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
-        self.file = directory / f"{name}.pem"
-        certificate = self._certificate(self.name, self.key, is_authority=True)
-        self.file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-
-    def issue(self, common_name: str) -> tuple[Path, Path]:
-        key = ec.generate_private_key(ec.SECP256R1())
-        subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, common_name)])
-        certificate = self._certificate(subject, key, is_authority=False)
-        files = self.directory / f"{common_name}.crt", self.directory / f"{common_name}.key"
-        files[0].write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-        files[1].write_bytes(
-            key.private_bytes(
-                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-            )
-        )
-        return files
-
-    def _certificate(
-        self, subject: x509.Name, key: ec.EllipticCurvePrivateKey, *, is_authority: bool
-    ) -> x509.Certificate:
-        now = dt.datetime.now(dt.UTC)
-        builder = (
-            x509.CertificateBuilder()
-            .subject_name(subject)
-            .issuer_name(self.name)
-            .public_key(key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - dt.timedelta(hours=1))
-            .not_valid_after(now + dt.timedelta(hours=1))
-            .add_extension(x509.BasicConstraints(ca=is_authority, path_length=None), critical=True)
-            .add_extension(
-                x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False
-            )
-        )
-        return builder.sign(self.key, hashes.SHA256())
-
-
 def settings(port: int, **more: object) -> MqttSettings:
-    return MqttSettings.model_validate({"host": "127.0.0.1", "port": port, "client_id": "cad-test"} | more)
+    return MqttSettings.model_validate({"host": HOST, "port": port, "client_id": "cad-test"} | more)
 
 
 def test_a_broker_in_clear(start: Start) -> None:
@@ -124,48 +76,48 @@ def test_a_password(start: Start, tmp_path: Path) -> None:
 
 
 def test_mutual_tls(start: Start, tmp_path: Path) -> None:
-    authority, stranger = Authority(tmp_path, "authority"), Authority(tmp_path, "stranger")
+    authority, stranger = Authority(tmp_path / "authority"), Authority(tmp_path / "stranger")
     certificate, key = authority.issue("broker")
     port = start(
-        f"cafile {authority.file}\ncertfile {certificate}\nkeyfile {key}\n"
+        f"cafile {authority.ca_file}\ncertfile {certificate}\nkeyfile {key}\n"
         "require_certificate true\nuse_identity_as_username true"
     )
     cert_file, key_file = authority.issue("cad")
-    ours = MqttTlsSettings(ca_file=authority.file, cert_file=cert_file, key_file=key_file)
+    ours = MqttTlsSettings(ca_file=authority.ca_file, cert_file=cert_file, key_file=key_file)
     assert broker_probe.probe(settings(port, tls=ours), 5) is None
 
-    wrong_authority = ours.model_copy(update={"ca_file": stranger.file})
+    wrong_authority = ours.model_copy(update={"ca_file": stranger.ca_file})
     found = broker_probe.probe(settings(port, tls=wrong_authority), 5)
     assert found is not None
     assert "certificate is not accepted" in found.text
 
-    other_name = settings(port, tls=ours).model_copy(update={"host": "localhost"})
+    other_name = settings(port, tls=ours).model_copy(update={"host": "127.0.0.1"})
     found = broker_probe.probe(other_name, 5)
     assert found is not None
     assert "ca_file must hold" in found.advice
 
-    without = MqttTlsSettings(ca_file=authority.file)
+    without = MqttTlsSettings(ca_file=authority.ca_file)
     assert broker_probe.probe(settings(port, tls=without), 5) is not None
     assert broker_probe.probe(settings(port), 2) is not None
 
 
 def test_tls_where_there_is_none(start: Start, tmp_path: Path) -> None:
-    ours = MqttTlsSettings(ca_file=Authority(tmp_path, "authority").file)
+    ours = MqttTlsSettings(ca_file=Authority(tmp_path / "authority").ca_file)
     found = broker_probe.probe(settings(start("allow_anonymous true"), tls=ours), 3)
     assert found is not None
     assert "TLS" in found.advice or "TLS" in found.text
 
 
 def test_files_that_cannot_be_used_are_named(tmp_path: Path) -> None:
-    authority = Authority(tmp_path, "authority")
+    authority = Authority(tmp_path / "authority")
     first, second = authority.issue("one"), authority.issue("two")
     nonsense = tmp_path / "nonsense.pem"
     nonsense.write_text("nonsense")
     for made, words in (
         (MqttTlsSettings(ca_file=tmp_path / "nowhere.pem"), r"ca_file .*No such file"),
         (MqttTlsSettings(ca_file=nonsense), r"ca_file .*not PEM"),
-        (MqttTlsSettings(ca_file=authority.file, cert_file=first[0], key_file=second[1]), "do not belong together"),
-        (MqttTlsSettings(ca_file=authority.file, cert_file=nonsense, key_file=first[1]), "cert_file .*not PEM"),
+        (MqttTlsSettings(ca_file=authority.ca_file, cert_file=first[0], key_file=second[1]), "do not belong together"),
+        (MqttTlsSettings(ca_file=authority.ca_file, cert_file=nonsense, key_file=first[1]), "cert_file .*not PEM"),
     ):
         with pytest.raises(tls.TlsFilesError, match=words):
             tls.client_context(made)
