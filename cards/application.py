@@ -18,7 +18,7 @@ from cards.memory.contents import CardMemory, Storage
 from cards.status_word import StatusWord
 from emm.ecm import WORD_SIZES, Parity, SealedEcm, open_by_rights, parse_ecm
 from emm.errors import AuthenticationError, DecodeError, NotEntitledError, Refusal
-from emm.message import EmmHeader, EmmKind, parse_emm
+from emm.message import FORMAT, SECTION_HEAD_SIZE, EmmHeader, EmmKind, parse_emm
 from emm.payload import CardState, RightsBlock
 from emm.seal import open_sealed
 from emm.secret import Secret
@@ -50,6 +50,13 @@ _CLASSES: Final = {
     Instruction.GET_DATA: (CLA_APPLICATION,),
     Instruction.PROCESS_EMM: (CLA_APPLICATION,),
     Instruction.PROCESS_ECM: (CLA_APPLICATION,),
+}
+
+
+_EMM_FORMAT_AT: Final = {
+    EmmKind.UNIQUE: SECTION_HEAD_SIZE + 5,
+    EmmKind.GROUP: SECTION_HEAD_SIZE + 4,
+    EmmKind.GLOBAL: SECTION_HEAD_SIZE,
 }
 
 
@@ -156,12 +163,12 @@ class CardApplication:
         return bytes((0x6F, len(name))) + name
 
     def _get_data(self, command: CommandApdu) -> bytes:
-        if command.data:
-            raise _RefusedError(StatusWord.WRONG_LENGTH)
         try:
             which = DataObject(command.p1 << 8 | command.p2)
         except ValueError:
             raise _RefusedError(StatusWord.DATA_NOT_FOUND) from None
+        if command.data:
+            raise _RefusedError(StatusWord.WRONG_LENGTH)
         return data_objects.build(which, self._memory, self._last_time)
 
     def _process_emm(self, command: CommandApdu) -> bytes:
@@ -169,7 +176,7 @@ class CardApplication:
         try:
             emm = parse_emm(section)
         except DecodeError:
-            raise _RefusedError(StatusWord.WRONG_DATA) from None
+            raise _RefusedError(_unreadable(section, _EMM_FORMAT_AT[EmmKind(command.p1)])) from None
         self._check_addressee(emm.header)
         track = self._memory.tracks[emm.header.kind]
         verdict = collecting.judge(track, emm.header)
@@ -200,7 +207,7 @@ class CardApplication:
         try:
             ecm = parse_ecm(section)
         except DecodeError:
-            raise _RefusedError(StatusWord.WRONG_DATA) from None
+            raise _RefusedError(_unreadable(section, SECTION_HEAD_SIZE)) from None
         if self._memory.state is None:
             raise _RefusedError(StatusWord.NO_EMM_YET)
         if self._memory.state is CardState.SUSPENDED:
@@ -238,6 +245,12 @@ def _section(command: CommandApdu, table_ids: tuple[int, ...]) -> bytes:
     if not command.data:
         raise _RefusedError(StatusWord.WRONG_LENGTH)
     return bytes((command.p1,)) + command.data
+
+
+def _unreadable(section: bytes, format_at: int) -> StatusWord:
+    """Tell a section of another format from one that is spoilt."""
+    is_other_format = len(section) > format_at and section[format_at] != FORMAT
+    return StatusWord.FUNCTION_NOT_SUPPORTED if is_other_format else StatusWord.WRONG_DATA
 
 
 def _refusal(refusal: Refusal, ecm: SealedEcm, rights: tuple[RightsBlock, ...]) -> StatusWord:

@@ -55,9 +55,9 @@ EXPLANATIONS: Final[dict[StatusWord, Explanation]] = {
     StatusWord.CONDITIONS_NOT_MET: Explanation(
         "the application is not selected, or no rest of an answer waits", "send SELECT first; a reset deselects"
     ),
-    StatusWord.WRONG_DATA: Explanation("the data is not a CA section of these formats", _PROGRAM),
+    StatusWord.WRONG_DATA: Explanation("the data is not a whole CA section", _PROGRAM),
     StatusWord.FUNCTION_NOT_SUPPORTED: Explanation(
-        "this card does not know the kind of EMM or the format", "replace the card by one of the present specification"
+        "this card does not know the format of the section", "replace the card by one of the present specification"
     ),
     StatusWord.APPLICATION_NOT_FOUND: Explanation(
         "the card has no application of this name", "compare ca.card_aid of the settings with the card"

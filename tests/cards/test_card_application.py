@@ -102,6 +102,7 @@ def test_commands_before_select_or_out_of_form_get_their_word(command, word):
         ("8030820101FF", StatusWord.WRONG_P1_P2),
         ("80308200", StatusWord.WRONG_LENGTH),
         ("8030820001FF", StatusWord.WRONG_DATA),
+        ("80CA000001FF", StatusWord.DATA_NOT_FOUND),
         ("8032820001FF", StatusWord.WRONG_P1_P2),
         ("8032800001FF", StatusWord.WRONG_DATA),
         ("00C0000000", StatusWord.CONDITIONS_NOT_MET),
@@ -228,6 +229,21 @@ def test_when_the_memory_fails_the_card_says_so_and_holds_what_it_held():
     assert card.memory.state is None
     storage.broken = False
     assert send_emm(card, section) == StatusWord.OK
+
+
+@pytest.mark.parametrize("format_at", [8, 7, 3])
+def test_a_format_of_later_days_is_told_from_a_spoilt_section(format_at):
+    sealer, nothing = EmmSealer(LADDER), [EmmPayload(CardState.ACTIVE)]
+    sections = {
+        8: emm()[0],
+        7: sealer.group(ADDRESS >> 8, 1, Version(1, 1), nothing)[0],
+        3: sealer.to_all(1, Version(1, 1), nothing)[0],
+    }
+    card, section = selected(), sections[format_at]
+    later = section[:format_at] + b"\x02" + section[format_at + 1 :]
+    assert send_emm(card, later) == StatusWord.FUNCTION_NOT_SUPPORTED
+    assert send_emm(card, section[:-1]) == StatusWord.WRONG_DATA
+    assert send_ecm(card, ecm(3)[:3] + b"\x02" + ecm(3)[4:]).sw == StatusWord.FUNCTION_NOT_SUPPORTED
 
 
 # --- PROCESS ECM --------------------------------------------------------------------------------------------------
