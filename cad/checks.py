@@ -211,10 +211,10 @@ def ask_daemon(ask: AskDaemon) -> Iterator[Finding]:
         return
     for one in checks:
         verdict = Verdict.OK if one["ok"] else Verdict.FAIL
-        yield Finding(one["name"], verdict, one["text"], one.get("advice", ""))
+        yield Finding(f"daemon: {one['name']}", verdict, one["text"], one.get("advice", ""))
     for one in conditions:
         failing = Verdict.LOOK if one["level"] == "warning" and one["name"] != "link" else Verdict.FAIL
-        name = f"{one['name']} {one['subject']}".strip()
+        name = f"daemon: {one['name']} {one['subject']}".strip()
         yield Finding(name, Verdict.OK if one["ok"] else failing, one["text"], one["advice"])
 
 
@@ -222,11 +222,12 @@ def _extent(settings: Settings) -> str:
     counts = {
         "networks": len(settings.networks),
         "multiplexes": sum(len(network.multiplexes) for network in settings.networks),
+        "streams": sum(len(network.streams) for network in settings.networks),
         "services": sum(len(network.services) for network in settings.networks),
         "products": sum(len(network.products) for network in settings.networks),
         "operators": len(settings.operators),
     }
-    return "can be used: " + ", ".join(f"{count} {name}" for name, count in counts.items())
+    return "can be used: " + ", ".join(f"{name} {count}" for name, count in counts.items())
 
 
 def _is_synchronised() -> bool:

@@ -22,7 +22,8 @@ SECRET_TEXT: Final = re.compile(
     re.DOTALL,
 )
 DEPTH_MAX: Final = 6
-NOISY: Final = ("uvicorn", "httpx", "httpcore", "aiosqlite", "mqtt", "asyncio")
+FIRST_FIELDS: Final = ("at", "level", "event")
+NOISY: Final = ("uvicorn", "httpx", "httpcore", "aiosqlite", "mqtt", "asyncio", "alembic.runtime.plugins")
 
 
 def configure(level: str = "info", form: str = "json", stream: TextIO | None = None) -> None:
@@ -35,6 +36,7 @@ def configure(level: str = "info", form: str = "json", stream: TextIO | None = N
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="at"),
         structlog.processors.format_exc_info,
         redact,
+        _most_telling_first,
     ]
     structlog.configure(
         processors=[structlog.stdlib.filter_by_level, *shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
@@ -74,6 +76,10 @@ class _StandardError(logging.StreamHandler[TextIO]):
 def redact(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     """Blank everything that could be a secret. The second line of defence: the first is not to log it."""
     return {name: _clean(name, value, 0) for name, value in event.items()}
+
+
+def _most_telling_first(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    return {name: event[name] for name in FIRST_FIELDS if name in event} | event
 
 
 def _clean(name: str, value: Any, depth: int) -> Any:

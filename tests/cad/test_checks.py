@@ -89,10 +89,10 @@ def test_a_running_daemon_is_asked_instead(settings: Settings) -> None:
         found = list(checks.deep(settings, answers.__getitem__))
     verdicts = [(one.name, one.verdict) for one in found[-4:]]
     assert verdicts == [
-        ("ledger", Verdict.FAIL),
-        ("link south-1", Verdict.FAIL),
-        ("rate south-1", Verdict.LOOK),
-        ("ledger", Verdict.OK),
+        ("daemon: ledger", Verdict.FAIL),
+        ("daemon: link south-1", Verdict.FAIL),
+        ("daemon: rate south-1", Verdict.LOOK),
+        ("daemon: ledger", Verdict.OK),
     ]
     assert "multiplex south-1" not in [one.name for one in found]
 

@@ -176,7 +176,8 @@ def test_check_says_what_the_settings_hold(capsys: pytest.CaptureFixture[str], c
     document = json.loads(out)
     assert (code, document["ok"]) == (0, True)
     assert (
-        document["checks"][0]["text"] == "can be used: 1 networks, 0 multiplexes, 0 services, 0 products, 0 operators"
+        document["checks"][0]["text"]
+        == "can be used: networks 1, multiplexes 0, streams 0, services 0, products 0, operators 0"
     )
     assert [one["verdict"] for one in document["checks"]] == ["ok", "LOOK"]
     code, out, _ = run(capsys, "check", "--config", str(config))
@@ -293,7 +294,7 @@ def test_a_deep_check_against_a_running_daemon_asks_it(
     found = {one["name"]: one for one in json.loads(out)["checks"]}
     assert code == ExitCode.CHECK_FAILED
     assert "ledger and multiplexers are asked of it" in found["daemon"]["text"]
-    assert found["ledger file"] == {"name": "ledger file", "verdict": "ok", "text": "whole", "advice": ""}
+    assert found["daemon: ledger file"]["verdict"] == "ok"
     assert found["broker"]["verdict"] == "FAIL"
 
 

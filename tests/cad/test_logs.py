@@ -33,6 +33,7 @@ def test_an_event_is_one_json_line_with_level_name_and_time() -> None:
     structlog.get_logger("cad.test").warning("link lost", multiplex="south-1", after_s=1.5, tries=[1, 2])
     structlog.get_logger("cad.test").debug("not shown")
     (line,) = lines(stream)
+    assert list(line)[:3] == ["at", "level", "event"]
     assert line.pop("at", "").endswith("Z")  # type: ignore[union-attr]
     assert line == {
         "event": "link lost",
