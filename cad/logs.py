@@ -79,7 +79,7 @@ def redact(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
 
 
 def _most_telling_first(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    return {name: event[name] for name in FIRST_FIELDS if name in event} | event
+    return {**{name: event[name] for name in FIRST_FIELDS if name in event}, **event}
 
 
 def _clean(name: str, value: Any, depth: int) -> Any:
