@@ -1,7 +1,7 @@
 """What an EMM says once it is opened: the state of the card and its rights. Declared once; docs/emm.md in prose."""
 
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, Final
@@ -22,7 +22,7 @@ from construct import (
 )
 
 from emm.errors import BuildError, DecodeError
-from emm.message import EmmHeader, EmmKind, packer, payload_max
+from emm.message import EmmKind, packer, payload_max
 from emm.secret import KEY_SIZE, Secret
 
 EPOCH_MAX: Final = 0xFFFF
@@ -133,27 +133,6 @@ def build_payload(kind: EmmKind, payload: EmmPayload) -> bytes:
     return built
 
 
-def join_parts(parts: Iterable[tuple[EmmHeader, EmmPayload]]) -> EmmPayload:
-    """Return what all parts of one version say together, in the order of their numbers.
-
-    Raises `DecodeError` unless they are exactly the parts 0..last_part of one version for one address, of one state.
-    """
-    ordered = sorted(parts, key=_part_number)
-    if not ordered:
-        raise DecodeError("no parts")
-    first = ordered[0][0]
-    wanted = [
-        EmmHeader(first.kind, first.address, first.key_version, first.version, part, first.last_part)
-        for part in range(first.last_part + 1)
-    ]
-    if [header for header, _ in ordered] != wanted:
-        raise DecodeError("these are not all the parts of one version")
-    states = {payload.state for _, payload in ordered}
-    if len(states) != 1:
-        raise DecodeError("the parts disagree about the state of the card")
-    return EmmPayload(states.pop(), tuple(block for _, payload in ordered for block in payload.blocks))
-
-
 def pack_card_payload(state: CardState, blocks: Sequence[bytes]) -> bytes:
     """Return the payload of blocks out of `pack_rights`: what `build_payload` builds, for those who build many."""
     return bytes((state, len(blocks))) + b"".join(blocks)
@@ -175,10 +154,6 @@ def pack_rights(window: tuple[int, int, int, int], products: Sequence[bytes]) ->
     except struct.error:
         raise BuildError(f"a number of the window {window} does not fit its field") from None
     return bytes((RIGHTS_TAG, len(value))) + value
-
-
-def _part_number(part: tuple[EmmHeader, EmmPayload]) -> int:
-    return part[0].part
 
 
 def _parse_block(kind: EmmKind, tag: int, value: bytes) -> RightsBlock | OpaqueBlock:

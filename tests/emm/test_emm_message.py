@@ -25,7 +25,6 @@ from emm.payload import (
     ProductKeys,
     RightsBlock,
     build_payload,
-    join_parts,
     parse_payload,
 )
 from emm.secret import Secret
@@ -214,32 +213,3 @@ def test_errors_do_not_show_keys() -> None:
             build_payload(EmmKind.UNIQUE, _rights(products=products))
         assert key.hex() not in str(caught.value)
         assert caught.value.__suppress_context__ or caught.value.__context__ is None
-
-
-def _parts(count: int) -> list[tuple[EmmHeader, EmmPayload]]:
-    return [
-        (
-            EmmHeader(EmmKind.UNIQUE, 5, 1, Version(3, 4), part, count - 1),
-            EmmPayload(CardState.ACTIVE, (OpaqueBlock(0x80 + part, b""),)),
-        )
-        for part in range(count)
-    ]
-
-
-def test_parts_are_joined_in_their_order() -> None:
-    payload = join_parts(reversed(_parts(3)))
-    assert [block.tag for block in payload.blocks if isinstance(block, OpaqueBlock)] == [0x80, 0x81, 0x82]
-
-
-def test_parts_of_different_versions_or_states_are_not_joined() -> None:
-    other_version = EmmHeader(EmmKind.UNIQUE, 5, 1, Version(3, 5), 1, 1)
-    header, payload = _parts(2)[1]
-    for wrong in (
-        [],
-        _parts(2)[:1],
-        [*_parts(2), _parts(2)[0]],
-        [_parts(2)[0], (other_version, payload)],
-        [_parts(2)[0], (header, EmmPayload(CardState.SUSPENDED))],
-    ):
-        with pytest.raises(DecodeError):
-            join_parts(wrong)

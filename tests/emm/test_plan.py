@@ -12,10 +12,11 @@ from emm.ecm import EcmHeader, EcmSealer, Parity, open_by_rights, parse_ecm
 from emm.errors import NotEntitledError, PlanError
 from emm.keys import KeyLadder, LocalMasterKey
 from emm.message import Version
-from emm.payload import RightsBlock, join_parts
+from emm.payload import RightsBlock
 from emm.plan import WINDOWS_MAX, CardContent, Right, Window, ensure_fits, merge, plan_card
 from emm.seal import EmmSealer, open_unique, section_sizes
 from tests.support import emm_strategies as some
+from tests.support.emm_parts import join_parts
 
 DEFAULT = Calendar()
 PERIOD = 4166
@@ -48,8 +49,7 @@ def opens(content: CardContent, calendar: Calendar, product_id: int, time: int) 
 def hear(content: CardContent, period: int) -> list[RightsBlock]:
     """What the card holds after the EMM has really been sealed and opened."""
     sections = EmmSealer(LADDER).unique(ADDRESS, 1, Version(period, 1), content)
-    parts = [open_unique(section, LADDER.card_key(ADDRESS, 1)) for section in sections]
-    return list(join_parts((part.header, part.payload) for part in parts).rights)
+    return list(join_parts(open_unique(section, LADDER.card_key(ADDRESS, 1)) for section in sections).rights)
 
 
 def receives(held: list[RightsBlock], product_id: int, time: int) -> bool:

@@ -9,11 +9,12 @@ from hypothesis import strategies as st
 from emm.errors import AuthenticationError, BuildError, DecodeError, PlanError
 from emm.keys import KeyLadder, LocalMasterKey
 from emm.message import EmmHeader, EmmKind, Version, build_head
-from emm.payload import CardState, EmmPayload, OpaqueBlock, build_payload, join_parts, parse_payload
+from emm.payload import CardState, EmmPayload, OpaqueBlock, build_payload, parse_payload
 from emm.plan import CardContent, Window
 from emm.seal import EmmSealer, open_global, open_group, open_unique, section_sizes
 from tests.support import emm_strategies as some
 from tests.support import reference_formats as reference
+from tests.support.emm_parts import join_parts
 from tests.support.vectors import load_vectors
 
 VECTORS = load_vectors("emm.json")
@@ -84,8 +85,7 @@ def test_a_card_reads_what_was_planned_for_it(
     sections = SEALER.unique(address, key_version, version, content)
     assert section_sizes(content) == tuple(map(len, sections))
     card_key = reference.card_key(MASTER, address, key_version)
-    opened = [open_unique(section, card_key) for section in sections]
-    payload = join_parts((each.header, each.payload) for each in opened)
+    payload = join_parts(open_unique(section, card_key) for section in sections)
     assert (payload.state is CardState.SUSPENDED) is content.suspended
     said: list[tuple[int, int, int, int]] = []
     for window in content.windows:

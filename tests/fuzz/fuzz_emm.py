@@ -13,7 +13,7 @@ with atheris.instrument_imports(include=["emm", "cad.cli.section_files"]):
     from cad.cli.section_files import open_sections
     from emm.errors import AuthenticationError, DecodeError
     from emm.message import SECTION_MAX, EmmKind, build_head, parse_emm
-    from emm.payload import build_payload, join_parts, parse_payload
+    from emm.payload import build_payload, parse_payload
     from emm.seal import open_sealed
     from protocol.errors import ProtocolError
 
@@ -39,15 +39,12 @@ def read_section(data: bytes) -> None:
 
 
 def read_payload(data: bytes) -> None:
-    """As a payload that has been opened, for each kind of EMM; parts of itself are joined or refused."""
+    """As a payload that has been opened, for each kind of EMM."""
     for kind in EmmKind:
         with contextlib.suppress(DecodeError):
             payload = parse_payload(kind, data)
             if len(data) <= 223:
                 assert build_payload(kind, payload) == data
-            with contextlib.suppress(DecodeError):
-                header = parse_emm(data).header
-                join_parts([(header, payload)])
 
 
 def read_file(data: bytes) -> None:
