@@ -236,7 +236,7 @@ def test_the_applications_memory_of_another_card_is_not_used(chip: Chip, tmp_pat
     assert chip.process(select(DEFAULT_AID).encode()) == b"\x65\x81"
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(
         st.one_of(st.binary(max_size=40), st.binary(max_size=8).map(lambda b: b"\x90\xe2\x28\x00" + b)), max_size=8

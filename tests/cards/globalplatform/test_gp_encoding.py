@@ -3,7 +3,7 @@
 import contextlib
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cards.apdu import CommandApdu
@@ -41,15 +41,18 @@ from tests.support.cards import ADDRESS, KEYS
 from tests.support.globalplatform import DATA, IDENTITY, INITIAL_VERSION, OWN, Reader, static_keys, stock
 
 DEK = AesKey(bytes(range(16)))
+FEW = settings(max_examples=40, deadline=None)
 tags = st.sampled_from((0x4F, 0x45, 0xE0, 0xE3, 0x6F, 0x9F70, 0x9F65, 0xDF20))
 values = st.one_of(st.binary(max_size=40), st.integers(0x7E, 0x102).map(bytes))
 
 
+@FEW
 @given(st.lists(st.tuples(tags, values), max_size=4))
 def test_tlvs_are_read_as_they_were_written(tlvs: list[tuple[int, bytes]]) -> None:
     assert decode_tlvs(b"".join(encode_tlv(tag, value) for tag, value in tlvs)) == tlvs
 
 
+@FEW
 @given(st.binary(max_size=60))
 def test_any_bytes_are_tlvs_or_our_own_error(data: bytes) -> None:
     for decode in (decode_tlvs, decode_groups, decode_status, decode_key_information):
@@ -59,6 +62,7 @@ def test_any_bytes_are_tlvs_or_our_own_error(data: bytes) -> None:
             continue
 
 
+@FEW
 @given(st.lists(st.tuples(st.integers(0, 0xFFFF), st.one_of(values, st.just(bytes(300)))), max_size=4))
 def test_data_groups_are_read_as_they_were_written(groups: list[tuple[int, bytes]]) -> None:
     assert decode_groups(encode_groups(groups)) == groups
@@ -71,6 +75,7 @@ def test_values_that_do_not_fit_are_refused() -> None:
         encode_groups([(0x0101, bytes(0x10000))])
 
 
+@FEW
 @given(cut=st.integers(1, 200))
 def test_cut_groups_and_tlvs_are_refused(cut: int) -> None:
     for whole, decode in (
@@ -113,6 +118,7 @@ def test_put_key_carries_type_lengths_and_check_values(size: int, wrapped: int) 
     put.check(bytes((OWN,)) + b"".join(key.check_value() for key in keys.keys))
 
 
+@FEW
 @given(st.data())
 def test_put_key_believes_no_other_echo(data: st.DataObject) -> None:
     put = put_keys(Reader(stock()[0]).open(INITIAL_VERSION).channel, 0, static_keys(OWN))
@@ -125,6 +131,7 @@ def test_put_key_believes_no_other_echo(data: st.DataObject) -> None:
             put.check(echo)
 
 
+@FEW
 @given(st.binary(max_size=120))
 def test_any_put_key_data_is_keys_or_our_own_error(data: bytes) -> None:
     try:
@@ -153,6 +160,7 @@ def test_incomplete_key_information_is_refused(wrong: str) -> None:
         decode_key_information(bytes.fromhex(wrong))
 
 
+@FEW
 @given(
     address=st.integers(0, 99_999_999_999),
     issuer=st.text(st.characters(categories=("L", "N")), min_size=1, max_size=8),
@@ -171,6 +179,7 @@ def test_personal_data_is_read_as_it_was_written(
     assert not any(secret in stream for secret in secrets)
 
 
+@FEW
 @given(st.binary(max_size=120))
 def test_any_stream_is_personal_data_or_our_own_error(stream: bytes) -> None:
     try:
@@ -180,6 +189,7 @@ def test_any_stream_is_personal_data_or_our_own_error(stream: bytes) -> None:
     assert stream == b""
 
 
+@FEW
 @given(st.data())
 def test_a_changed_bit_of_the_stream_is_refused_or_seen(data: st.DataObject) -> None:
     stream = bytearray(encode_personal_data(DATA, DEK.encrypt_cbc))

@@ -306,7 +306,7 @@ answers = st.lists(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(answers)
 def test_a_lying_card_gets_our_own_error_and_never_a_proof(lies: list[ResponseApdu]) -> None:
     heard: list[CommandApdu] = []

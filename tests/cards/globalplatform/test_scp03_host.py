@@ -220,7 +220,7 @@ def test_commands_and_responses_take_turns() -> None:
 
 
 @pytest.mark.parametrize("challenge", [bytes(8), bytes(16)])
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(data=st.data())
 def test_any_flipped_bit_of_a_command_is_refused_by_the_card(challenge: bytes, data: st.DataObject) -> None:
     level = data.draw(st.sampled_from([level for level in SecurityLevel if level.command_mac]))
@@ -236,7 +236,7 @@ def test_any_flipped_bit_of_a_command_is_refused_by_the_card(challenge: bytes, d
 
 
 @pytest.mark.parametrize("challenge", [bytes(8), bytes(16)])
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(data=st.data())
 def test_any_flipped_bit_of_a_response_is_refused_by_the_host(challenge: bytes, data: st.DataObject) -> None:
     level = data.draw(st.sampled_from([level for level in SecurityLevel if level.response_mac]))

@@ -56,7 +56,7 @@ def test_the_reference_cmac_is_that_of_rfc_4493(size: int, expected: str) -> Non
 @pytest.mark.parametrize("size", [16, 24, 32])
 @pytest.mark.parametrize("level", SecurityLevel)
 @pytest.mark.parametrize("mode", Mode)
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=4, deadline=None)
 @given(secret=st.binary(min_size=64, max_size=64), challenges=st.binary(min_size=32, max_size=32), talk=exchanges)
 def test_host_and_card_agree_with_the_reference(
     size: int,
