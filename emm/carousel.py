@@ -51,6 +51,7 @@ class Carousel:
         self._time = SteadyTime()
         self._rate_bps = 0.0
         self._largest = 1
+        self._late: set[int] = set()  # urgent changes in the bulk lane: those that cannot keep their deadline
 
     def __len__(self) -> int:
         return sum(self._rings.cards)
@@ -93,6 +94,8 @@ class Carousel:
         in_time = urgent and self._in_time(size)
         self._resize(slot, size)
         if ring == BULK and not in_time:
+            if urgent:
+                self._late.add(slot)
             return
         if ring == ABSENT:
             self._rings.sent[slot] = NEVER
@@ -100,9 +103,12 @@ class Carousel:
             self._rings.take(slot)
         self._rings.changed[slot] = min(self._time.of(changed_at), steady)
         if in_time:
+            self._late.discard(slot)
             self._turns.queue(slot)
         else:
             self._rings.append(BULK, slot)
+            if urgent:
+                self._late.add(slot)
 
     def restore(self, slot: int, size: int, now: float, changed_at: float) -> None:
         """Take a card that was sent since it changed, it is not known when: it is due at once."""
@@ -114,6 +120,7 @@ class Carousel:
         """Let a card go; its slot may be used again."""
         self._check_present(slot)
         self._rings.take(slot)
+        self._late.discard(slot)
 
     def resize(self, slot: int, size: int) -> None:
         """Set the size of a card's EMM without calling its content changed."""
@@ -133,7 +140,10 @@ class Carousel:
 
     def pop(self, now: float) -> Turn | None:
         """Decide who goes out now, and reckon it as sent. None when all were sent within the last `min_repeat_s`."""
-        return self._turns.pop(self._time.at(now))
+        turn = self._turns.pop(self._time.at(now))
+        if self._late and turn is not None and turn.first:
+            self._late.discard(turn.slot)
+        return turn
 
     def next_at(self, now: float) -> float:
         """Return when `pop` will have something, `now` if it has already; infinite for an empty carousel."""
@@ -202,11 +212,13 @@ class Carousel:
         )
 
     def _situation(self) -> Situation:
+        late = sum(self._rings.size[slot] for slot in self._late)
         return Situation(
             policy=self._policy,
             populations=tuple(self._populations()),
             waited_s=self._turns.waited(self._time.present),
             waiting=self._rings.total(range(LANES)),
+            promised=(self._rings.cards[NEW] + len(self._late), self._rings.bytes[NEW] + late),
             largest=self._largest,
         )
 

@@ -92,7 +92,8 @@ class Pacer:
     def allowance(self, now: float) -> int:
         """Return how many bits may go out at this moment, back to back."""
         steady = self._advance(now)
-        return max(0, math.floor(min(self._tokens + self._rate * TICK_S, self._budget(steady) - self._sent_bits)))
+        tokens = min(self._tokens + self._rate * TICK_S, self.burst_bits)
+        return max(0, math.floor(min(tokens, self._budget(steady) - self._sent_bits)))
 
     def spend(self, bits: int, now: float) -> None:
         """Tell that so many bits went out. More than was allowed is made up for by silence."""
@@ -155,7 +156,7 @@ class Pacer:
                 if missing <= 0:
                     return moment
                 slope = self._rate - self._rate_at(moment - WINDOW_S)
-                if slope > 0 and moment + missing / slope < at:
+                if slope > 0 and bits + left <= self._rate * WINDOW_S and moment + missing / slope < at:
                     return moment + missing / slope + TICK_S
                 moment = at
             left -= size

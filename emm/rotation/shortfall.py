@@ -2,13 +2,15 @@
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
-from emm.rotation.arithmetic import Population, needed_bps
+from emm.rotation.arithmetic import Population, needed_bps, usable_bps
 from emm.rotation.policy import CarouselPolicy
 
 FRESH: Final = 0
+GRAIN: Final = 0.05
+"""Rings are served EMM by EMM, not as a fluid: a spacing so close below its limit is reckoned as missed."""
 PACE_CARDS_MIN: Final = 30
 """Fewer changes than these within `fresh_s` say nothing of a pace."""
 
@@ -26,12 +28,14 @@ class Shortfall:
 @dataclass(frozen=True, slots=True)
 class Situation:
     """The carousel at one moment: populations by age (fresh, hour, base), how long the head of each has waited,
-    cards and bytes of the never-sent, the largest size in bytes."""
+    cards and bytes of the never-sent, and of those among them that are promised a deadline, the largest size in bytes.
+    """
 
     policy: CarouselPolicy
     populations: tuple[Population, ...]
     waited_s: tuple[float, ...]
     waiting: tuple[int, int]
+    promised: tuple[int, int]
     largest: int
 
 
@@ -39,9 +43,10 @@ def find_shortfalls(now: Situation, rate_bps: float) -> list[Shortfall]:
     """Return every reason why the intervals cannot be kept with the cards as they stand."""
     if not sum(population.cards for population in now.populations) + now.waiting[0]:
         return []
-    if rate_bps < now.largest * 8:
+    if usable_bps(rate_bps, now.largest) <= 0:
         return [_no_rate(now, rate_bps)]
-    return [*_repeats(now, rate_bps), *_first(now, rate_bps), *_squeezed(now, rate_bps)]
+    usable = usable_bps(rate_bps, now.largest)
+    return [*_repeats(now, usable), *_first(now, usable), *_squeezed(now, usable)]
 
 
 def find_outlook(now: Situation, rate_bps: float) -> list[Shortfall]:
@@ -49,6 +54,7 @@ def find_outlook(now: Situation, rate_bps: float) -> list[Shortfall]:
     policy, fresh = now.policy, now.populations[FRESH]
     cards = sum(population.cards for population in now.populations)
     size = sum(population.size for population in now.populations)
+    rate_bps = usable_bps(rate_bps, now.largest)
     if fresh.cards < PACE_CARDS_MIN or fresh.cards >= cards or needed_bps(now.populations) > rate_bps:
         return []
     # Changes fall on cards at random: of `cards`, a share of 1 - exp(-x) has changed after x changes a card.
@@ -60,33 +66,39 @@ def find_outlook(now: Situation, rate_bps: float) -> list[Shortfall]:
         return []
     text = (
         f"if changes go on at {pace * cards:.1f} a second as in the last {_span(policy.fresh_s)}, repeats will need "
-        f"{_kbps(needed)} within the hour, and {_kbps(rate_bps)} are allocated: ask the multiplexer for more bandwidth "
-        "now, or spread the changes over more time"
+        f"{_kbps(needed)} within the hour, and {_kbps(rate_bps)} can be counted on: ask the multiplexer for more "
+        "bandwidth now, or spread the changes over more time"
     )
     return [Shortfall("pace", text, needed, rate_bps)]
 
 
+def _after_sending(now: Situation) -> tuple[Population, ...]:
+    """Populations once the never-sent have joined the freshly changed."""
+    fresh, *others = now.populations
+    cards, size = now.waiting
+    return (replace(fresh, cards=fresh.cards + cards, size=fresh.size + size), *others)
+
+
 def _no_rate(now: Situation, rate_bps: float) -> Shortfall:
-    needed = max(needed_bps(now.populations), now.largest * 8.0)
+    needed = max(needed_bps(now.populations), now.largest * 16.0)
     text = (
-        f"{_kbps(rate_bps)} are allocated, which is not one EMM of {now.largest} bytes a second: nothing can be kept. "
-        f"At least {_kbps(needed)} are needed: check that the multiplexer answers the bandwidth request"
+        f"{_kbps(rate_bps)} are allocated, which is hardly one EMM of {now.largest} bytes a second: nothing can be "
+        f"kept. At least {_kbps(needed)} are needed: check that the multiplexer answers the bandwidth request"
     )
     return Shortfall("rate", text, needed, rate_bps)
 
 
 def _repeats(now: Situation, rate_bps: float) -> Iterator[Shortfall]:
-    needed = needed_bps(now.populations)
+    *hour, base = _after_sending(now)
+    needed = needed_bps([*hour, base])
     if needed <= rate_bps:
         return
-    hour = [population for population in now.populations if population.limit_s < now.policy.cycle_s]
-    base = now.populations[-1]
     text = (
         f"{sum(population.cards for population in hour)} cards in their first hour every "
         f"{now.policy.first_hour_repeat_s:g} s need {_kbps(needed_bps(hour))}, {base.cards} others every "
         f"{_span(now.policy.cycle_s)} need {_kbps(base.needed_bps)}: {_kbps(needed)} together, and {_kbps(rate_bps)} "
-        f"are allocated. Repeats will come {needed / rate_bps:.2f} times as far apart as promised: ask the multiplexer "
-        "for more bandwidth, or spread the changes over more time"
+        f"can be counted on. Repeats will come {needed / rate_bps:.2f} times as far apart as promised: ask the "
+        "multiplexer for more bandwidth, or spread the changes over more time"
     )
     yield Shortfall("repeats", text, needed, rate_bps)
 
@@ -97,7 +109,7 @@ def _lane_bps(now: Situation, rate_bps: float) -> float:
 
 
 def _first(now: Situation, rate_bps: float) -> Iterator[Shortfall]:
-    cards, size = now.waiting
+    cards, size = now.promised
     limit = now.policy.first_transmission_s
     drain_s = size * 8 / _lane_bps(now, rate_bps)
     if drain_s <= limit:
@@ -129,7 +141,7 @@ def _squeezed(now: Situation, rate_bps: float) -> Iterator[Shortfall]:
         worst = waited * (1 - done) + (squeeze_s if done < 1 else limit / part)
         if done < 1:
             worst = max(worst, squeeze_s + (1 - done) * limit * needed / rate_bps)
-        if worst > limit:
+        if worst > limit * (1 - GRAIN):
             text = (
                 f"while {now.waiting[0]} changes are sent for the first time ({_span(squeeze_s)}), repeats have "
                 f"{_kbps(left)} of {_kbps(needed)} they need: some of {population.cards} cards will be {worst:.0f} s "
