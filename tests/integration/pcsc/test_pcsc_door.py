@@ -1,13 +1,17 @@
 """The door to PC/SC on the real pcscd, with software cards in its virtual readers."""
 
+import re
 import subprocess
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
-from cards import pcsc
+from cards import atr, pcsc
+from cards.application import DEFAULT_AID
 from cards.errors import (
+    AtrError,
     CardInUseError,
     CardRemovedError,
     NoCardError,
@@ -224,12 +228,9 @@ def test_a_socket_that_this_user_may_not_use_is_a_matter_of_permission(pcscd, mo
 
 
 def test_pcsc_tools_read_our_answer_to_reset_as_we_mean_it(tmp_path):
-    from cards.application import DEFAULT_AID
-    from cards.atr import build
-
     (tmp_path / "bin").mkdir()  # without wget the tool cannot ask the network for a newer list
     done = subprocess.run(
-        ["/usr/bin/perl", "/usr/bin/ATR_analysis", build(DEFAULT_AID).hex(" ")],
+        ["/usr/bin/perl", "/usr/bin/ATR_analysis", atr.build(DEFAULT_AID).hex(" ")],
         capture_output=True,
         text=True,
         env={"PATH": str(tmp_path / "bin"), "XDG_CACHE_HOME": str(tmp_path), "HOME": str(tmp_path)},
@@ -238,3 +239,17 @@ def test_pcsc_tools_read_our_answer_to_reset_as_we_mean_it(tmp_path):
     assert "(correct checksum)" in done.stdout
     assert "Extended Lc and Le fields" in done.stdout
     assert f"Application identifier: {DEFAULT_AID.hex(' ').upper()}" in done.stdout
+
+
+def test_the_answers_to_reset_of_the_worlds_cards_are_read():
+    listed = Path("/usr/share/pcsc/smartcard_list.txt").read_text(encoding="utf-8", errors="replace").splitlines()
+    whole = [line for line in map(str.strip, listed) if re.fullmatch("3[BF]( [0-9A-F]{2})+", line)]
+    refused = []
+    for line in whole:
+        try:
+            atr.parse(bytes.fromhex(line))
+        except AtrError:
+            refused.append(line)
+    assert len(whole) > 3000
+    # The list also holds answers that are cut, or have a wrong check character.
+    assert len(refused) < len(whole) * 0.03
