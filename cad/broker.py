@@ -63,7 +63,8 @@ class BrokerConnection:
         self._stirred = asyncio.Event()
         self._unacked = 0
         self._publishing: dict[int, asyncio.Future[None]] = {}
-        self._ended: asyncio.Future[BrokerDownError] = asyncio.get_running_loop().create_future()
+        self._loop = asyncio.get_running_loop()
+        self._ended: asyncio.Future[BrokerDownError] = self._loop.create_future()
         self._paused = False
         self._interrupted = False
         self._log = _LastWords()
@@ -148,7 +149,7 @@ class BrokerConnection:
         self, topic: str, payload: bytes, properties: Properties | None = None, *, retain: bool = False
     ) -> asyncio.Future[None]:
         """Send a message with QoS 1. The future ends with the broker's PUBACK; PublishDeniedError, BrokerDownError."""
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        done: asyncio.Future[None] = self._loop.create_future()
         if self._ended.done() or self._client is None:
             done.set_exception(self._ended.result() if self._ended.done() else _gone("it is not open"))
             return done
@@ -198,6 +199,7 @@ class BrokerConnection:
         self._wrap_connection(client, inner)
         inner.on_message = self._on_message
         inner.on_publish = self._on_publish
+        inner.on_socket_register_write = self._on_more_to_write
         return client
 
     def _wrap_connection(self, client: aiomqtt.Client, inner: paho.Client) -> None:
@@ -233,7 +235,7 @@ class BrokerConnection:
         held = client._client.socket()
         if held is None or self._ended.done():
             return
-        asyncio.get_running_loop().add_reader(held.fileno(), self._read)
+        self._loop.add_reader(held.fileno(), self._read)
         self._read()
 
     def _read(self) -> None:
@@ -247,12 +249,31 @@ class BrokerConnection:
                 if not (isinstance(held, ssl.SSLSocket) and held.pending() > 0):
                     return
         except Exception as error:
-            self._end(f"the connection to the broker failed: {error}", "the daemon connects again by itself")
-            self._forget_socket(self._client)
+            self._fail(error)
+
+    def _on_more_to_write(self, c: Any, u: Any, held: Any) -> None:
+        """Have the socket watched, in the loop's thread (connecting runs in another), unless it is gone by then."""
+        self._loop.call_soon_threadsafe(self._watch_to_write, held)
+
+    def _watch_to_write(self, held: socket.socket) -> None:
+        if self._client is not None and held is self._client._client.socket() and held.fileno() >= 0:
+            self._loop.add_writer(held.fileno(), self._write)
+
+    def _write(self) -> None:
+        assert self._client is not None
+        try:
+            self._client._client.loop_write()
+        except Exception as error:
+            self._fail(error)
+
+    def _fail(self, error: Exception) -> None:
+        assert self._client is not None
+        self._end(f"the connection to the broker failed: {error}", "the daemon connects again by itself")
+        self._forget_socket(self._client)
 
     def _pause(self) -> None:
         if self._client is not None and (held := self._client._client.socket()) is not None:
-            self._paused = asyncio.get_running_loop().remove_reader(held.fileno())
+            self._paused = self._loop.remove_reader(held.fileno())
 
     def _resume(self) -> None:
         self._paused = False
@@ -316,6 +337,18 @@ class BrokerConnection:
                 future.exception()
 
 
+class _TidySocket(ssl.SSLSocket):
+    """Closes itself when the handshake fails; paho leaves it open."""
+
+    def do_handshake(self, block: bool = False) -> None:
+        """Shake hands, or close."""
+        try:
+            super().do_handshake(block)
+        except BaseException:
+            self.close()
+            raise
+
+
 class _LastWords(logging.Handler):
     """Keeps the last error that paho wrote, which it tells nobody otherwise."""
 
@@ -332,7 +365,10 @@ class _LastWords(logging.Handler):
 
 def _read_files(settings: MqttSettings) -> tuple[ssl.SSLContext | None, str | None]:
     """Read certificates and password; in a thread, for a file may come from afar."""
-    return None if settings.tls is None else tls.client_context(settings.tls), _password(settings)
+    context = None if settings.tls is None else tls.client_context(settings.tls)
+    if context is not None:
+        context.sslsocket_class = _TidySocket
+    return context, _password(settings)
 
 
 def _password(settings: MqttSettings) -> str | None:

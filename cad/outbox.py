@@ -34,8 +34,8 @@ PARK_S: Final = 300.0
 class Outbox:
     """Publishes over the present connection of the link, in the order of the commits. `run` as a task.
 
-    A message that the broker denies, or at which it hangs up again and again, is set aside for PARK_S so that it holds
-    up nobody; it stays in the ledger. `set_aside` counts how often that happened.
+    A message that the broker denies, or at which it hangs up again and again, is set aside for PARK_S with all others
+    on its topic, so that it holds up nobody; it stays in the ledger. `set_aside` counts how often that happened.
     """
 
     def __init__(self, link: PortalLink, ledger: Ledger, clock: Clock, metrics: Metrics) -> None:
@@ -48,7 +48,8 @@ class Outbox:
         self._sent: dict[int, OutboxMessage] = {}
         self._unsent: list[OutboxMessage] = []
         self._strikes: dict[int, int] = {}
-        self._parked: deque[tuple[float, OutboxMessage]] = deque()
+        self._parked: list[tuple[float, OutboxMessage]] = []
+        self._shunned: dict[str, float] = {}
         self._held_to = 0
         self._newest = 0
         self._behind = True
@@ -123,6 +124,10 @@ class Outbox:
             self._newest = max(self._newest, self._held_to)
 
     def _send(self, connection: BrokerConnection, message: OutboxMessage) -> None:
+        if (again_at := self._shunned.get(message.topic)) is not None:
+            if len(self._parked) < HELD_MAX:  # more of them stay in the ledger until the next start
+                self._parked.append((again_at, message))
+            return
         self._sent[message.seq] = message
         future = connection.publish(message.topic, message.payload, _properties(message))
         future.add_done_callback(lambda done: self._answered(message, done.exception()))
@@ -152,7 +157,9 @@ class Outbox:
     def _park(self, message: OutboxMessage, reason: str) -> None:
         self.set_aside += 1
         self._strikes.pop(message.seq, None)
-        self._parked.append((self._clock.monotonic() + PARK_S, message))
+        again_at = self._clock.monotonic() + PARK_S
+        self._parked.append((again_at, message))
+        self._shunned[message.topic] = again_at
         log.error(
             "the broker does not take a message; it is tried again later. Correct the broker's access list so that the"
             " daemon may publish there",
@@ -163,8 +170,12 @@ class Outbox:
 
     def _unpark(self) -> None:
         now = self._clock.monotonic()
-        while self._parked and self._parked[0][0] <= now:
-            self._ready.append(self._parked.popleft()[1])
+        if not any(again_at <= now for again_at in self._shunned.values()):
+            return
+        self._shunned = {topic: again_at for topic, again_at in self._shunned.items() if again_at > now}
+        due = sorted((message for again_at, message in self._parked if again_at <= now), key=lambda one: one.seq)
+        self._parked = [(again_at, message) for again_at, message in self._parked if again_at > now]
+        self._ready.extend(due)
 
     async def _mark(self) -> None:
         """Have published rows forgotten when no commit came along to take them with it."""

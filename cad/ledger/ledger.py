@@ -51,7 +51,7 @@ class Ledger:
     """The only truth (D12). All calls raise LedgerUnavailable while the disk fails; then `recover` must succeed first.
 
     `promise(operator, now)` is asked on the event loop, once a commit for each operator in it. `on_messages` is called
-    on the event loop after each commit with what it put into the outbox, before the commit returns.
+    on the event loop with what a commit put into the outbox, just before the commit returns.
     """
 
     def __init__(self, store: Store, executor: ThreadPoolExecutor, clock: Clock, promise: Promiser) -> None:
@@ -89,13 +89,7 @@ class Ledger:
         except BaseException:
             executor.shutdown()
             raise
-        ledger = cls(store, executor, clock, promise)
-
-        def tell(messages: Sequence[OutboxMessage]) -> None:
-            loop.call_soon_threadsafe(ledger.on_messages, messages)
-
-        store.on_messages = tell
-        return ledger
+        return cls(store, executor, clock, promise)
 
     async def close(self) -> None:
         """Wait for what is under way, and close the file. Closing again does nothing."""
@@ -300,11 +294,17 @@ class Ledger:
 
     async def _run(self, job: Callable[..., T], *arguments: Any) -> T:
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._executor, job, *arguments)
+            result = await asyncio.get_running_loop().run_in_executor(self._executor, job, *arguments)
         except LedgerUnavailable:
             self._usable.clear()
             self._faulty.set()
             raise
+        if self._store.anchor_due and not self._closed:
+            self._executor.submit(self._store.write_anchor)  # keeps nobody waiting
+        outgoing = self._store.outgoing
+        if messages := [outgoing.popleft() for _ in range(len(outgoing))]:
+            self.on_messages(messages)
+        return result
 
 
 def _right_block(

@@ -5,6 +5,7 @@ Blocking; `cad.ledger.ledger.Ledger` is the asynchronous shell around it.
 
 import json
 import secrets
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -45,7 +46,7 @@ T = TypeVar("T")
 class Store:
     """Opens, changes and reads the ledger. One thread only.
 
-    `on_messages` is called after each commit with what it put into the outbox. `warnings` says what is suspect.
+    `outgoing` gathers what commits put into the outbox; any thread may take from it. `warnings` says what is suspect.
     """
 
     def __init__(self, path: Path, key: bytes, options: LedgerOptions) -> None:
@@ -56,7 +57,7 @@ class Store:
         self.highest_time = 0.0
         self._anchor_path = path.with_name(path.name + ANCHOR_SUFFIX)
         self._key = key
-        self.on_messages: Callable[[Sequence[OutboxMessage]], None] = lambda messages: None
+        self.outgoing: deque[OutboxMessage] = deque()
         self._ledger_id = ""
         self._counters = Counters(1, 1, 1, 1, 1, audit.START)
         self._reported_change = 0
@@ -78,7 +79,7 @@ class Store:
             self._load_counters(connection, now)
         self._check_anchor(now)
         self.apply_grants(grants, now)
-        self._write_anchor(now)
+        self.write_anchor()
 
     def recover(self, now: float) -> list[CardChange]:
         """Go on after a fault that was mended; return changes that turn out to be stored although their call failed.
@@ -92,13 +93,13 @@ class Store:
             waiting = reading.pending(connection, 0, rows.KEYS_MAX)
         self._reported_change = self._counters.change_seq
         log.warning("ledger is usable again", found_committed=len(found))
-        self.on_messages(waiting)
+        self.outgoing.extend(waiting)
         return found
 
     def close(self) -> None:
         """Write the anchor and close the file."""
         if self.database.fault is None:
-            self._write_anchor(self.highest_time)
+            self.write_anchor()
         self.database.close()
 
     def commit(
@@ -168,6 +169,22 @@ class Store:
         with self.database.transaction() as connection:
             return query(connection)
 
+    @property
+    def anchor_due(self) -> bool:
+        """Whether the end of the audit chain should be noted outside again."""
+        return self._anchored != self.head and self.highest_time >= self._anchored_at + ANCHOR_EVERY_S
+
+    def write_anchor(self) -> None:
+        """Note the end of the chain outside. What is noted is on the disk already, so the note never runs ahead."""
+        self._anchored_at = self.highest_time
+        if self._anchored == self.head:
+            return
+        try:
+            audit.write_anchor(self._anchor_path, self.head)
+            self._anchored = self.head
+        except OSError as error:
+            log.warning("audit head cannot be noted", path=str(self._anchor_path), reason=error.strerror)
+
     def begin_check(self, head: AuditHead | None) -> audit.ChainCheck:
         """Return a check of the audit chain against a head; the one noted beside the file unless another is given."""
         if head is None:
@@ -194,10 +211,7 @@ class Store:
             result = job(batch, connection)
         self._counters = batch.counters
         self.highest_time = batch.now
-        if batch.messages:
-            self.on_messages(batch.messages)
-        if batch.now >= self._anchored_at + ANCHOR_EVERY_S:
-            self._write_anchor(batch.now)
+        self.outgoing.extend(batch.messages)
         return result
 
     def _alone(self, intake: Intake, now: float, promises: Mapping[str, Promise]) -> Outcome:
@@ -272,18 +286,7 @@ class Store:
     def _jump(self, kind: str, facts: Mapping[str, Any], now: float) -> None:
         margin = self.options.restore_margin
         self._transact(now, lambda batch, connection: upkeep.jump(batch, connection, kind, facts, margin))
-        self._write_anchor(now)
-
-    def _write_anchor(self, now: float) -> None:
-        """Note the end of the chain outside. What is noted is on the disk already, so the note never runs ahead."""
-        self._anchored_at = now
-        if self._anchored == self.head:
-            return
-        try:
-            audit.write_anchor(self._anchor_path, self.head)
-            self._anchored = self.head
-        except OSError as error:
-            log.warning("audit head cannot be noted", path=str(self._anchor_path), reason=error.strerror)
+        self.write_anchor()
 
     def _warn(self, warning: str) -> None:
         self.warnings.append(warning)

@@ -79,9 +79,10 @@ async def order_desk(
     settings: MqttSettings,
     *,
     grants: Grants = GRANTS,
+    connected: bool = True,
     wrap: Callable[[Ledger], Ledger] = lambda ledger: ledger,
 ) -> AsyncIterator[OrderDesk]:
-    """A desk that takes orders; connected or on its way. `wrap` puts something around the ledger."""
+    """A desk that takes orders, connected unless said otherwise. `wrap` puts something around the ledger."""
     folder.mkdir(exist_ok=True)
     clock = SystemClock()
     metrics = Metrics(operators=list(grants.operators))
@@ -105,6 +106,9 @@ async def order_desk(
     supervisor.start("outbox", outbox.run)
     supervisor.start("intake", intake.run)
     try:
+        if connected:
+            async with asyncio.timeout(10):
+                await link.connection()
         yield desk
     finally:
         await supervisor.stop_all()
