@@ -19,8 +19,9 @@ from cad import broker_probe, keystore
 from cad.clock import SystemClock, spell
 from cad.errors import CadError
 from cad.lifecycle import LEDGER_NAME, StateLock, holder_of
+from cad.ts_out.sender import Destination, open_sender
 from config import crosscheck
-from config.settings import MultiplexSettings, Settings
+from config.settings import MultiplexSettings, Settings, StreamSettings
 
 CONNECT_TIMEOUT_S: Final = 5.0
 FREE_BYTES_MIN: Final = 100 * 1024 * 1024
@@ -78,6 +79,8 @@ def deep(settings: Settings, ask: AskDaemon) -> Iterator[Finding]:
         for network in settings.networks:
             for mux in network.multiplexes:
                 yield check_multiplex(mux)
+            for stream in network.streams:
+                yield check_stream(stream)
     else:
         yield from ask_daemon(ask)
 
@@ -201,6 +204,19 @@ def check_multiplex(mux: MultiplexSettings) -> Finding:
     return Finding(name, Verdict.OK, f"{where} answers")
 
 
+def check_stream(stream: StreamSettings) -> Finding:
+    """Whether this machine can send to where the stream goes; nothing is sent, and nobody there is asked."""
+    name, where = f"stream {stream.id}", f"{stream.host}:{stream.port}"
+    to = Destination(stream.host, stream.port, stream.interface, stream.multicast_ttl, stream.dscp)
+    try:
+        open_sender(to).close()
+    except socket.gaierror as error:
+        return Finding(name, Verdict.FAIL, f"{where}: {error.strerror}", "correct host, or the name service")
+    except OSError as error:
+        return Finding(name, Verdict.FAIL, f"{where}: {error.strerror}", "look at interface and routes")
+    return Finding(name, Verdict.OK, f"{where} can be sent to; cad probe says what is received")
+
+
 def ask_daemon(ask: AskDaemon) -> Iterator[Finding]:
     """Yield what the running daemon says of its ledger, and its conditions."""
     try:
@@ -227,6 +243,8 @@ def _extent(settings: Settings) -> str:
         "products": sum(len(network.products) for network in settings.networks),
         "operators": len(settings.operators),
     }
+    if streams := sum(len(network.streams) for network in settings.networks):
+        counts["streams"] = streams
     return "can be used: " + ", ".join(f"{name} {count}" for name, count in counts.items())
 
 

@@ -54,7 +54,8 @@ class OutputComposer:
         self.counts = OutputCounts()
         self._per_datagram = max(1, min(plan.packets_per_datagram, int(plan.stream_bps * DATAGRAM_MAX_S / PACKET_BITS)))
         # The bucket must hold what gathers from one datagram to the next, or the rate is not reached.
-        hold_s = max(plan.burst_s, 2 * self._per_datagram * PACKET_BITS / plan.stream_bps)
+        self._interval_s = self._per_datagram * PACKET_BITS / plan.stream_bps
+        hold_s = max(plan.burst_s, 2 * self._interval_s)
         self._stream = Pacer(hold_s)
         self._stream.set_rate(plan.stream_bps, now)
         self._emms = Pacer(hold_s)
@@ -64,6 +65,7 @@ class OutputComposer:
         if plan.transport_stream_id is not None:
             self._tables.append(table(PAT_PID, build_pat(ProgramAssociation(plan.transport_stream_id, ()))))
         self._urgent: deque[bytes] = deque()
+        self._last_at = -math.inf
 
     @property
     def queued_bytes(self) -> int:
@@ -94,7 +96,8 @@ class OutputComposer:
     def next_at(self, now: float) -> float:
         """When `compose` should be called again, unless something is put in before."""
         if self.plan.null_packets:
-            return self._stream.next_at(self._per_datagram * PACKET_BITS, now)
+            full = self._stream.next_at(self._per_datagram * PACKET_BITS, now)
+            return min(full, max(self._last_at + self._interval_s, self._stream.next_at(PACKET_BITS, now)))
         if self._urgent:
             return self._stream.next_at(PACKET_BITS, now)
         due = min(each.next_at for each in self._tables)
@@ -105,20 +108,23 @@ class OutputComposer:
 
     def _gather(self, now: float) -> list[bytes]:
         """The packets of the next datagram; none while the stream's rate has no room for it."""
-        room = self._stream.allowance(now) // PACKET_BITS
-        if self.plan.null_packets and room < self._per_datagram:
+        room = min(self._stream.allowance(now) // PACKET_BITS, self._per_datagram)
+        # The last second may have no room for a full datagram when its turn comes; a smaller one keeps up the rate.
+        if self.plan.null_packets and room < self._per_datagram and now < self._last_at + self._interval_s:
             return []
         packets: list[bytes] = []
-        while len(packets) < min(room, self._per_datagram):
+        while len(packets) < room:
             packet = self._next(now)
             if packet is None:
                 break
             packets.append(packet)
         if self.plan.null_packets:
-            missing = self._per_datagram - len(packets)
+            missing = room - len(packets)
             self.counts.null_packets += missing
             packets += [NULL_PACKET] * missing
-        self._stream.spend(len(packets) * PACKET_BITS, now)
+        if packets:
+            self._last_at = now
+            self._stream.spend(len(packets) * PACKET_BITS, now)
         return packets
 
     def _next(self, now: float) -> bytes | None:

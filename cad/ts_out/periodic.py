@@ -38,7 +38,8 @@ class Periodic:
         """The packets that go out at that time; none before their time."""
         if at < self.next_at:
             return []
-        self.next_at = max(self.next_at, at - self.interval_s) + self.interval_s
+        on_beat = self.next_at + self.interval_s
+        self.next_at = on_beat if on_beat > at else at + self.interval_s
         if self.opening:
             opening, self.opening = self.opening, ()
             return list(opening)

@@ -1,4 +1,4 @@
-"""Captures written by hand: one TCP connection on loopback as a pcap file, for tshark."""
+"""Captures written by hand: one TCP connection, or UDP datagrams, on loopback as a pcap file, for tshark."""
 
 import socket
 import struct
@@ -35,6 +35,15 @@ def write_tcp(path: Path, conversation: Iterable[tuple[float, str, bytes]], serv
         segment(recorded[-1][0] if recorded else start, "up", FIN_ACK)
 
 
+def write_udp(path: Path, datagrams: Iterable[tuple[float, bytes]], port: int) -> None:
+    """Write (Unix time, payload) as UDP datagrams to `port` (RFC 768; no checksum)."""
+    with path.open("wb") as file:
+        file.write(struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 0x40000, LINKTYPE_RAW))
+        for at, data in datagrams:
+            packet = ipv4(struct.pack(">HHHH", CLIENT_PORT, port, 8 + len(data), 0) + data, socket.IPPROTO_UDP)
+            file.write(struct.pack("<IIII", int(at), int(at % 1 * 1e6), len(packet), len(packet)) + packet)
+
+
 def tcp(way: str, sequence: int, acknowledged: int, flags: int, server_port: int, data: bytes) -> bytes:
     """One TCP segment with its checksum (RFC 9293, 3.1)."""
     ports = (CLIENT_PORT, server_port) if way == "up" else (server_port, CLIENT_PORT)
@@ -44,9 +53,9 @@ def tcp(way: str, sequence: int, acknowledged: int, flags: int, server_port: int
     return head[:16] + struct.pack(">H", checksum(pseudo + head + data)) + head[18:] + data
 
 
-def ipv4(payload: bytes) -> bytes:
+def ipv4(payload: bytes, protocol: int = socket.IPPROTO_TCP) -> bytes:
     """One IPv4 packet from loopback to loopback (RFC 791, 3.1)."""
-    head = struct.pack(">BBHHHBBH", 0x45, 0, 20 + len(payload), 0, 0, 64, socket.IPPROTO_TCP, 0) + LOOPBACK * 2
+    head = struct.pack(">BBHHHBBH", 0x45, 0, 20 + len(payload), 0, 0, 64, protocol, 0) + LOOPBACK * 2
     return head[:10] + struct.pack(">H", checksum(head)) + head[12:] + payload
 
 
