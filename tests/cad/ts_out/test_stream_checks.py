@@ -28,5 +28,4 @@ def test_an_interface_or_a_name_that_is_not_there_is_said() -> None:
 
 def test_the_extent_of_the_settings_names_streams() -> None:
     found = next(iter(checks.shallow(load(Path("config/cad.example.toml")))))
-    assert "2 multiplexes" in found.text
-    assert "1 streams" in found.text
+    assert "streams 1" in found.text
