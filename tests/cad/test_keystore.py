@@ -20,6 +20,7 @@ KEY = Secret(bytes(range(0xA0, 0xC0)))
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(keystore, "SCRYPT_N", 16)
+    monkeypatch.setattr(keystore, "SCRYPT_MEMORY_MAX", 128 * 1024)
 
 
 @pytest.fixture
