@@ -1,8 +1,10 @@
 """ECMs: the control words of a service, for the holders of any of its products. docs/ecm.md is the same in prose."""
 
-from collections.abc import Iterable, Sequence
+import struct
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import lru_cache
 from typing import Final
 
 from construct import (
@@ -42,6 +44,7 @@ HEAD_SIZE: Final = 14
 WRAPPED_SIZE: Final = 2 + KEY_SIZE
 WORD_SIZES: Final = (8, 16)
 WORDS_MAX: Final = 2
+_WRAPPERS_CACHED: Final = 4096
 
 
 class Parity(IntEnum):
@@ -98,6 +101,9 @@ _HEAD: Final = Struct(
     "word_info" / Int8ub,
 )
 _SECTION: Final = Struct("head" / _HEAD, "tag" / Bytes(TAG_SIZE), "ciphertext" / GreedyBytes, Terminated)
+# The same as _HEAD by hand, for every ECM on the air; what `parse_ecm` reads by the declaration is its test.
+_HEAD_START: Final = struct.Struct(">BHBIHHB")
+_WRAPPED: Final = struct.Struct(f">H{KEY_SIZE}s")
 
 
 def ecm_size(product_count: int, word_count: int, word_size: int) -> int:
@@ -115,6 +121,7 @@ class EcmSealer:
 
     def __init__(self, ladder: KeyLadder) -> None:
         self._product_key = ladder.product_key
+        self._wrapper = lru_cache(maxsize=_WRAPPERS_CACHED)(self._make_wrapper)
 
     def __repr__(self) -> str:
         return "<EcmSealer>"
@@ -130,27 +137,29 @@ class EcmSealer:
         ids = sorted(product_ids)
         word_size = len(control_words[0]) if control_words else 0
         _check_content(ids, control_words, word_size, session_key)
-        keys = [
-            {"product_id": each, "wrapped": wrap(session_key, self._product_key(each, header.epoch))} for each in ids
-        ]
         size = ecm_size(len(ids), len(control_words), word_size)
+        epoch = header.epoch
         try:
-            head = _HEAD.build(
-                {
-                    "table_id": int(header.parity),
-                    "flags_and_length": SHORT_SECTION | size - SECTION_HEAD_SIZE,
-                    "format": FORMAT,
-                    "time": header.time,
-                    "service_id": header.service_id,
-                    "epoch": header.epoch,
-                    "wrapped_keys": keys,
-                    "word_info": len(control_words) << 4 | WORD_SIZES.index(word_size),
-                }
-            )
-        except ConstructError:
+            parts = [
+                _HEAD_START.pack(
+                    int(header.parity),
+                    SHORT_SECTION | size - SECTION_HEAD_SIZE,
+                    FORMAT,
+                    header.time,
+                    header.service_id,
+                    epoch,
+                    len(ids),
+                )
+            ]
+            parts += [_WRAPPED.pack(each, self._wrapper(each, epoch)(session_key)) for each in ids]
+        except struct.error:
             raise BuildError(f"a number does not fit its field: {header}") from None
-        sealed = AESSIV(ecm_key(session_key, header.epoch)).encrypt(b"".join(control_words), [head])
-        return bytes(head + sealed)
+        parts.append(bytes((len(control_words) << 4 | WORD_SIZES.index(word_size),)))
+        head = b"".join(parts)
+        return head + AESSIV(ecm_key(session_key, epoch)).encrypt(b"".join(control_words), [head])
+
+    def _make_wrapper(self, product_id: int, epoch: int) -> Callable[[bytes], bytes]:
+        return _wrapper(self._product_key(product_id, epoch))
 
 
 def parse_ecm(section: bytes) -> SealedEcm:
@@ -241,7 +250,12 @@ def ecm_key(session_key: bytes, epoch: int) -> Secret:
 
 def wrap(session_key: bytes, product_key: bytes) -> bytes:
     """Return a session key wrapped by the inverse cipher, one block, so that a card needs only the forward one."""
-    return Cipher(AES(product_key), ECB()).decryptor().update(session_key)  # noqa: S305 - one random block
+    return _wrapper(product_key)(session_key)
+
+
+def _wrapper(product_key: bytes) -> Callable[[bytes], bytes]:
+    # One block comes out for each that goes in, and ECB keeps nothing between them: it can be used again.
+    return Cipher(AES(product_key), ECB()).decryptor().update  # noqa: S305 - one random block
 
 
 def unwrap(wrapped: bytes, product_key: bytes) -> Secret:
