@@ -18,7 +18,8 @@ from typing import Any, Final
 from cad import broker_probe, keystore
 from cad.clock import SystemClock, spell
 from cad.errors import CadError
-from cad.lifecycle import LEDGER_NAME, StateLock, holder_of
+from cad.ledger.store import FILE_NAME
+from cad.lifecycle import StateLock, holder_of
 from cad.ts_out.sender import Destination, open_sender
 from config import crosscheck
 from config.settings import MultiplexSettings, Settings, StreamSettings
@@ -143,7 +144,7 @@ def check_keys(settings: Settings) -> Finding:
 
 def check_ledger(state_dir: Path) -> Finding:
     """Whether the ledger's file is whole; reads only, and keeps a daemon from starting meanwhile."""
-    path = state_dir / LEDGER_NAME
+    path = state_dir / FILE_NAME
     name = "ledger"
     if not path.exists():
         return Finding(name, Verdict.OK, f"{path} does not exist yet; the daemon makes it when it first starts")

@@ -22,7 +22,6 @@ from cad.systemd import Notifier
 log = structlog.get_logger("cad.lifecycle")
 
 LOCK_NAME: Final = "lock"
-LEDGER_NAME: Final = "ledger.db"
 EXIT_ABORTED: Final = 130
 LAG_INTERVAL_S: Final = 0.5
 LAG_BAD_S: Final = 5.0

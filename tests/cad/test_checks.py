@@ -16,7 +16,8 @@ from cad.checks import Finding, Verdict
 from cad.clock import SystemClock
 from cad.errors import DaemonUnreachableError
 from cad.ledger.engine import make_engine
-from cad.lifecycle import LEDGER_NAME, StateLock
+from cad.ledger.store import FILE_NAME as LEDGER_NAME
+from cad.lifecycle import StateLock
 from config.load import from_mapping
 from config.settings import MultiplexSettings, Settings
 
