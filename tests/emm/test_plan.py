@@ -115,7 +115,7 @@ def test_the_order_of_rights_and_how_they_are_cut_does_not_matter(case: some.Cas
         for right in rights
         for piece in (
             [Right(right.product_id, right.start, times[0]), Right(right.product_id, times[0], right.end)]
-            if right.start < times[0] < (right.end or TIME_MAX)
+            if right.start < times[0] < (TIME_MAX if right.end is None else right.end)
             else [right]
         )
     ]
