@@ -24,7 +24,7 @@ def blocks(draw: st.DrawFn) -> RightsBlock:
     start = draw(st.integers(0, 10))
     first_epoch = draw(EPOCHS)
     epochs = range(first_epoch, first_epoch + draw(st.integers(1, 2)))
-    products = sorted(draw(st.sets(PRODUCTS, min_size=1)))
+    products = sorted(draw(st.sets(PRODUCTS, min_size=1, max_size=2)))  # two such blocks fit one EMM
     return RightsBlock(
         start,
         draw(st.integers(start + 1, 12)),
