@@ -194,7 +194,7 @@ class CardMachine(RuleBasedStateMachine):
         return answer[:-2], StatusWord(int.from_bytes(answer[-2:], "big"))
 
 
-CardMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+CardMachine.TestCase.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
 TestCardMachine = CardMachine.TestCase
 
 
