@@ -79,7 +79,9 @@ class ServiceError(PcscError):
 class PermissionDeniedError(PcscError):
     """pcscd does not let this user in."""
 
-    default_advice = "run as a user whom the polkit rules of pcscd allow (a local login is one), or as root; then repeat"
+    default_advice = (
+        "run as a user whom the polkit rules of pcscd allow (a local login is one), or as root; then repeat"
+    )
 
 
 class NoReaderError(PcscError):
