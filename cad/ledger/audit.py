@@ -9,7 +9,7 @@ import hmac
 import json
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -82,7 +82,7 @@ def refusal_record(seq: int, at: float, refused: Refusal | Unreadable) -> str:
 class ChainCheck:
     """Walks the chain from its start. `rolled_back`: the first record that tells of a lost end."""
 
-    key: bytes
+    key: bytes = field(repr=False)
     head: AuditHead = START
     expected: AuditHead | None = None
     rolled_back: int | None = None

@@ -50,7 +50,7 @@ class Counters:
 class Batch:
     """Gathers the rows of one transaction. `counters` are its own copy, which counts once it is committed."""
 
-    key: bytes
+    key: bytes = field(repr=False)
     ledger_id: str
     counters: Counters
     grants: Grants

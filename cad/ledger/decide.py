@@ -184,6 +184,11 @@ def _subscription_end(command: SubscriptionEnd, state: WorkingSet, context: Cont
     touched = _touched(row, new, context.now)
     if not touched:
         return Decision(detail=detail or NOTHING_TO_SEND, card=row.address, subscription_row=new)
+    # A window that covered many others leaves them apart when it ends.
+    others = [one for one in state.live_on(row.address, context.now) if one.id != new.id]
+    rights = rights_of([*others, new], state.offers_by_id, context.grant.products)
+    if (full := _full(rights, context.now, row.address)) is not None:
+        return full
     return Decision(detail=detail, card=row.address, subscription_row=new, touched=touched)
 
 
