@@ -20,10 +20,11 @@ EMMS_MAX: Final = 20_000_000
 class SimulatedFigures(BaseModel):
     """What came of it; times in seconds, null: never.
 
-    `first_*`: from a change to its first transmission; `*_apart_max_s`: the longest spacing of a card in the first hour
-    after its change, and of any card; `*_missed`: how often the promise was broken; `promises_broken`: how often what
-    was forecast for a change; `worst_second`: sent to allocated in the worst second. `shortfall_at_s`, `outlook_at_s`:
-    when it was first said that the promise cannot be kept, or will not if changes go on so; `missed_at_s`: when it was.
+    `first_*`: from a change to its first transmission (`bulk_*`: of changes without a promise); `*_apart_max_s`: the
+    longest spacing of a card in the first hour after its change, and of any card; `*_missed`: how often the promise was
+    broken; `promises_broken`: how often what was forecast for a change; `worst_second`: sent to allocated in the worst
+    second. `shortfall_at_s`, `outlook_at_s`: when it was first said that the promise cannot be kept, or will not if
+    changes go on so; `missed_at_s`: when it was.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -33,6 +34,7 @@ class SimulatedFigures(BaseModel):
     first_mean_s: float
     first_p99_s: float
     first_max_s: float
+    bulk_max_s: float
     first_missed: int
     never_sent: int
     promises_broken: int

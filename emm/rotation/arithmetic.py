@@ -92,11 +92,11 @@ def usable_bps(rate_bps: float, largest: int) -> float:
 
 def recommended_kbps(cards: int, size: int, changes_per_hour: float, policy: CarouselPolicy) -> int:
     """Return the bandwidth in whole kbit/s with which M2 holds for `cards` of `size` bytes (on the air) each, of which
-    `changes_per_hour` change, evenly spread. Rounded up to tens, with a tenth to spare for bursts."""
-    changed = min(float(cards), changes_per_hour)
-    if cards:
-        changed = cards * -math.expm1(-changes_per_hour / cards)
+    `changes_per_hour` change, evenly spread. Rounded up to tens, with a twentieth to spare for bursts."""
+    # Changes fall on cards at random, some on the same card again.
+    changed = cards * -math.expm1(-changes_per_hour / cards) if cards else 0.0
     first_hour = changed * size * 8 / policy.first_hour_repeat_s
     base = (cards - changed) * size * 8 / policy.cycle_s
     never_sent = changes_per_hour / 3600 * size * 8
-    return max(1, math.ceil((first_hour + base + never_sent) * 1.1 / 10_000)) * 10
+    rate = ((first_hour + base + never_sent) * 1.05 + size * 8) / USABLE_SHARE
+    return max(1, math.ceil(rate / 10_000)) * 10

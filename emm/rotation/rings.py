@@ -14,6 +14,7 @@ NIL: Final = 0xFFFF_FFFF
 ABSENT: Final = 0xFF
 """Ring number of a slot that is in no ring."""
 SIZE_MAX: Final = 0xFFFF
+PORTION: Final = 1 << 16
 NEVER: Final = float("-inf")
 
 
@@ -134,10 +135,20 @@ class Rings:
 
         Raises `CarouselError` and does nothing when a slot or a size cannot be.
         """
+        if slots.shape != sizes.shape or slots.ndim != 1:
+            raise CarouselError("slots and sizes must be two rows of equal length")
         if len(slots) == 0:
             return
         self._check_many(slots, sizes)
         self._reserve(int(slots.max()) + 1)
+        # In portions, so that what numpy makes on the way stays small beside a million cards.
+        for start in range(0, len(slots), PORTION):
+            part = slice(start, start + PORTION)
+            self._append_portion(rings[part], slots[part], sizes[part], sent)
+
+    def _append_portion(
+        self, rings: npt.NDArray[np.uint8], slots: npt.NDArray[np.int64], sizes: npt.NDArray[np.int64], sent: float
+    ) -> None:
         np.frombuffer(self.size, np.uint16)[slots] = sizes
         np.frombuffer(self.sent, np.float64)[slots] = sent
         np.frombuffer(self.changed, np.float64)[slots] = NEVER
@@ -145,7 +156,8 @@ class Rings:
         following = np.frombuffer(self._next, np.uint32)
         previous = np.frombuffer(self._prev, np.uint32)
         for ring in np.unique(rings).tolist():
-            chain = slots[rings == ring]
+            here = rings == ring
+            chain = slots[here]
             tail = self.tail[ring]
             following[chain[:-1]] = chain[1:]
             previous[chain[1:]] = chain[:-1]
@@ -157,17 +169,18 @@ class Rings:
                 following[tail] = chain[0]
             self.tail[ring] = int(chain[-1])
             self.cards[ring] += len(chain)
-            self.bytes[ring] += int(sizes[rings == ring].sum())
+            self.bytes[ring] += int(sizes[here].sum())
 
     def _check_many(self, slots: npt.NDArray[np.int64], sizes: npt.NDArray[np.int64]) -> None:
-        if slots.shape != sizes.shape or slots.ndim != 1:
-            raise CarouselError("slots and sizes must be two rows of equal length")
         if int(slots.min()) < 0 or int(slots.max()) >= NIL:
             raise CarouselError(f"slots are whole numbers from 0 to {NIL - 1}")
         if int(sizes.min()) < 1 or int(sizes.max()) > SIZE_MAX:
             raise CarouselError(f"sizes lie in 1..{SIZE_MAX} bytes")
-        known = slots[slots < len(self.ring)]
-        if bool((np.frombuffer(self.ring, np.uint8)[known] != ABSENT).any()) or len(np.unique(slots)) < len(slots):
+        taken = np.zeros(max(len(self.ring), int(slots.max()) + 1), np.bool_)
+        taken[: len(self.ring)] = np.frombuffer(self.ring, np.uint8) != ABSENT
+        before = int(np.count_nonzero(taken))
+        taken[slots] = True
+        if int(np.count_nonzero(taken)) - before != len(slots):
             raise CarouselError("a slot is in the carousel already, or given twice")
 
     def total(self, rings: Sequence[int]) -> tuple[int, int]:

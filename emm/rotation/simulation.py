@@ -66,14 +66,18 @@ class Scenario:
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What came of it; `first_*` from a change to its first transmission, `*_apart_*` between transmissions of a card,
-    those still open at the end included. Seconds; ratios to the rate allocated."""
+    """What came of it; times in seconds, ratios to the rate allocated.
+
+    `first_*`: from an urgent change to its first transmission, `bulk_*`: from another; `*_apart_*`: between
+    transmissions of a card, those still open at the end included.
+    """
 
     changes: int
     sent: int
     first_mean_s: float
     first_p99_s: float
     first_max_s: float
+    bulk_max_s: float
     first_missed: int
     never_sent: int
     promises_broken: int
@@ -226,6 +230,7 @@ class _Book:
         self._open: dict[int, tuple[float, float, bool]] = {}  # slot -> changed, promised, urgent
         self._changes = 0
         self._delays: list[float] = []
+        self._bulk_delays: list[float] = []
         self._first_missed = self._broken = self._hour_missed = self._base_missed = 0
         self._hour_apart = self._base_apart = 0.0
         self._missed_at: float | None = None
@@ -264,7 +269,7 @@ class _Book:
     def _first(self, slot: int, at: float, opened: tuple[float, float, bool]) -> None:
         changed, promised, urgent = opened
         self._recent.append((at, slot, opened))
-        self._delays.append(at - changed)
+        (self._delays if urgent else self._bulk_delays).append(at - changed)
         if urgent and at - changed > self._policy.first_transmission_s:
             self._first_missed += 1
             self._miss(at)
@@ -307,6 +312,7 @@ class _Book:
             first_mean_s=float(delays.mean()),
             first_p99_s=float(np.quantile(delays, 0.99)),
             first_max_s=float(delays.max()),
+            bulk_max_s=max(self._bulk_delays, default=0.0),
             first_missed=self._first_missed + len(overdue),
             never_sent=len(self._open),
             promises_broken=self._broken + sum(1 for _, promised, _ in self._open.values() if promised < end),

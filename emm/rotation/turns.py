@@ -88,11 +88,11 @@ class Turns:
     def join_many(self, slots: npt.NDArray[np.int64], sizes: npt.NDArray[np.int64], now: float) -> None:
         """Put absent, distinct cards that never changed at the ends of their rings, as if sent just now."""
         base = LANES + (len(self.classes) - 1) * SIZE_CLASSES
-        ring = (base + np.searchsorted(self._size_class, sizes)).astype(np.uint8)
-        for number in np.unique(ring).tolist():
-            if self.rings.head[number] == NIL:
-                self._served[number] = now
+        ring = np.searchsorted(self._size_class, sizes).astype(np.uint8) + np.uint8(base)
+        empty = [number for number in range(base, base + SIZE_CLASSES) if self.rings.head[number] == NIL]
         self.rings.append_many(ring, slots, sizes, now)
+        for number in empty:
+            self._served[number] = now
 
     def queue(self, slot: int) -> None:
         """Put an absent card into the new lane by its time of change: behind all that are not younger."""
