@@ -229,7 +229,7 @@ class MultiplexSettings(Table):
     bandwidth_kbps: Annotated[int, Field(ge=1, le=0xFFFF)] = 100
     datagrams_per_message: Annotated[int, Field(ge=1, le=200)] = 7
     message_bytes_max: Annotated[int, Field(ge=512, le=65_540)] = 4096
-    burst_ms: Annotated[int, Field(ge=1, le=500)] = 20
+    burst_ms: Annotated[int, Field(ge=1, le=500)] = 50
     packing: Literal["packed", "per-section"] = "packed"
     test_interval_s: Annotated[float, Field(ge=1, le=3600)] = 30
     answer_timeout_s: Annotated[float, Field(ge=0.1, le=300)] = 5
@@ -239,6 +239,8 @@ class MultiplexSettings(Table):
     def _fits_together(self) -> Self:
         if (self.transport == "udp") != (self.udp_port is not None):
             raise ValueError('udp_port goes with transport = "udp": write both or neither')
+        if self.transport == "udp" and self.protocol_version == 1:
+            raise ValueError('protocol_version 1 has no data over UDP: take version 2 or later, or transport = "tcp"')
         if self.emm_pid is not None and self.mode != "packet":
             raise ValueError('emm_pid goes with mode = "packet"; in section mode the multiplexer chooses the PID')
         return self
@@ -267,7 +269,7 @@ class StreamSettings(Table):
     null_packets: bool = True
     packing: Literal["packed", "per-section"] = "packed"
     packets_per_datagram: Annotated[int, Field(ge=1, le=7)] = 7
-    burst_ms: Annotated[int, Field(ge=1, le=500)] = 20
+    burst_ms: Annotated[int, Field(ge=1, le=500)] = 50
 
     @property
     def mode(self) -> Literal["section"]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 import sys
 from typing import Any
 
@@ -63,6 +64,8 @@ def command(as_json: bool, stay: bool | None) -> None:
         result = asyncio.run(_show(console, as_json, stay))
     except KeyboardInterrupt:
         raise SystemExit(130) from None
+    except asyncio.CancelledError:
+        raise SystemExit(128 + signal.SIGTERM) from None
     if as_json:
         click.echo(json.dumps(document(result)))
 
@@ -84,6 +87,10 @@ def document(result: DemoResult) -> dict[str, Any]:
 
 async def _show(console: Console, as_json: bool, stay: bool) -> DemoResult:
     tell = Narrator(console, SystemClock(), silent=as_json)
+    itself = asyncio.current_task()
+    assert itself is not None
+    # What was started is stopped, and the directory removed, however the demo is ended.
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, itself.cancel)
     async with scenario.staged(tell) as stage:
         result = await scenario.play(stage, tell)
         if not as_json:

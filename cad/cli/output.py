@@ -54,7 +54,7 @@ def spell(value: Any) -> str:
         case float():
             return f"{value:,.2f}" if abs(value) < 100 else f"{value:,.0f}"
         case int():
-            return f"{value:,}" if abs(value) >= 10_000 else str(value)
+            return str(value)
         case Mapping():
             return ", ".join(f"{name} {spell(one)}" for name, one in value.items())
         case list() | tuple():
