@@ -66,6 +66,7 @@ def test_ended_from_outside_it_leaves_nothing_behind(tmp_path: Path) -> None:
     daemons = subprocess.run(["pgrep", "-f", f"serve --config {tmp_path}"], capture_output=True, text=True, check=True)
     process.send_signal(signal.SIGTERM)
     process.stdout.read()
+    process.stdout.close()
     assert process.wait(timeout=30) == 128 + signal.SIGTERM
     assert list(tmp_path.iterdir()) == []
     deadline = time.monotonic() + 10
