@@ -229,3 +229,12 @@ def test_the_square_root_rule_sets_the_spacing() -> None:
     facts = {ring.name: ring.cycle_s for ring in carousel.cycle_facts(132 * 8 / 0.01)}
     assert facts["hour"] == pytest.approx(400 / hot, rel=0.02)
     assert facts["base"] == pytest.approx(400 / cold, rel=0.02)
+
+
+def test_first_transmissions_are_remembered_for_two_minutes_before_the_last_also_through_a_long_pause() -> None:
+    carousel = Carousel(CALM)
+    for slot, at in ((1, 0.0), (2, 100.0), (3, 130.0)):
+        carousel.change(slot, 132, now=at, changed_at=at)
+        assert carousel.pop(at) == Turn(slot, "new", True)
+    assert carousel.resend_since(0.0, now=3_000.0) == 2
+    assert [carousel.pop(3_000.0), carousel.pop(3_000.0)] == [Turn(2, "new", True), Turn(3, "new", True)]
