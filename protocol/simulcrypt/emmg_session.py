@@ -26,7 +26,8 @@ from protocol.simulcrypt.emmg_mux import (
     StreamTest,
 )
 from protocol.simulcrypt.error_advice import advice, fatal, spell
-from protocol.simulcrypt.provision import MESSAGE_MAX, ProvisionFramer
+from protocol.simulcrypt.frame import MESSAGE_MAX
+from protocol.simulcrypt.provision import ProvisionFramer
 from protocol.simulcrypt.schema import ALL_VERSIONS, Decoded, Message, MessageError
 from protocol.simulcrypt.session import Session
 from protocol.simulcrypt.session_events import (

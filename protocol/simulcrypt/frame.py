@@ -16,6 +16,7 @@ PARAMETER: Final = Struct("parameter_type" / Int16ub, "value" / Prefixed(Int16ub
 HEADER_SIZE: Final = 5
 PARAMETER_HEAD_SIZE: Final = 4
 BODY_MAX: Final = 0xFFFF
+MESSAGE_MAX: Final = HEADER_SIZE + BODY_MAX
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,11 +86,14 @@ class MessageSplitter:
     """Cut a stream of bytes into whole messages.
 
     Pieces may come in any size. Nothing is checked but the length, so that each message is judged by itself. At most
-    one message and the last piece are held.
+    one message and the last piece are held. Of a message longer than `longest` bytes only the header is handed out,
+    and the rest is passed over without being held.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, longest: int = MESSAGE_MAX) -> None:
         self._held = bytearray()
+        self._longest = longest
+        self._to_skip = 0
 
     def feed(self, data: bytes) -> list[bytes]:
         """Add bytes and return each message that is complete now, header included."""
@@ -97,12 +101,25 @@ class MessageSplitter:
         held += data
         complete: list[bytes] = []
         start = 0
-        while len(held) - start >= HEADER_SIZE:
-            end = start + HEADER_SIZE + int.from_bytes(held[start + 3 : start + HEADER_SIZE], "big")
-            if len(held) < end:
+        while len(held) - start > self._to_skip:
+            start += self._to_skip
+            self._to_skip = 0
+            if len(held) - start < HEADER_SIZE:
                 break
-            complete.append(bytes(held[start:end]))
-            start = end
+            size = HEADER_SIZE + int.from_bytes(held[start + 3 : start + HEADER_SIZE], "big")
+            if size > self._longest:
+                complete.append(bytes(held[start : start + HEADER_SIZE]))
+                start += HEADER_SIZE
+                self._to_skip = size - HEADER_SIZE
+                continue
+            if len(held) < start + size:
+                break
+            complete.append(bytes(held[start : start + size]))
+            start += size
+        if self._to_skip:
+            skipped = min(self._to_skip, len(held) - start)
+            start += skipped
+            self._to_skip -= skipped
         del held[:start]
         return complete
 

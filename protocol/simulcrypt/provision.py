@@ -6,12 +6,11 @@ from typing import Final
 
 from protocol.errors import EncodeError
 from protocol.simulcrypt.emmg_mux import DATAGRAM, EMMG_MUX, DataForm, DataProvision
-from protocol.simulcrypt.frame import BODY_MAX, HEADER_SIZE, PARAMETER_HEAD_SIZE
+from protocol.simulcrypt.frame import HEADER_SIZE, MESSAGE_MAX, PARAMETER_HEAD_SIZE
 
 TS_PACKET_SIZE: Final = 188
 TS_SYNC_BYTE: Final = 0x47
 SECTION_HEADER_SIZE: Final = 3
-MESSAGE_MAX: Final = HEADER_SIZE + BODY_MAX
 
 _HEAD: Final = struct.Struct(">BHH")
 _DATAGRAM_HEAD: Final = struct.Struct(">HH")
