@@ -34,7 +34,7 @@ COMMANDS: Final[dict[str, Entry]] = {
     "explain": Entry("cad.cli.explain:command", "Say why a card can see a channel or not."),
     "keys": Entry("cad.cli.keys:group", "Make the master key, or show its fingerprint."),
     "probe": Entry("cad.cli.probe:command", "Listen to a transport stream: what do receivers really get?"),
-    "monitor-camd": Entry("cad.cli.monitor_camd:command", "Let a monitoring receiver watch with the card in a reader."),
+    "monitor-camd": Entry("cad.cli.monitor_camd:command", "Let a monitoring receiver watch with a card in a reader."),
     "reader": Entry("cad.cli.reader:group", "List or watch card readers."),
     "serve": Entry("cad.cli.serve:command", "Run the daemon."),
     "status": Entry("cad.cli.status:command", "Show how the running daemon is."),
