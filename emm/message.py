@@ -21,6 +21,8 @@ from protocol import card_number
 
 # ETR 289, CA_message_section: a short section of at most 256 bytes, no CRC.
 SECTION_MAX: Final = 256
+EMM_MAX: Final = 255
+"""What we make: receivers that hand EMMs on with a length of one byte lose one of 256. What we read may have all 256."""
 SECTION_HEAD_SIZE: Final = 3
 SHORT_SECTION: Final = 0x7000
 """section_syntax_indicator 0, reserved bits 1; or this with the 12-bit section_length."""
@@ -106,7 +108,7 @@ PAYLOAD_MIN: Final = 2
 
 def payload_max(kind: EmmKind) -> int:
     """Return the most bytes of payload that one part of an EMM can carry."""
-    return SECTION_MAX - HEAD_SIZE[kind] - TAG_SIZE
+    return EMM_MAX - HEAD_SIZE[kind] - TAG_SIZE
 
 
 def head_packer(kind: EmmKind) -> struct.Struct:

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from emm.errors import BuildError, DecodeError
 from emm.message import (
+    EMM_MAX,
     HEAD_SIZE,
-    SECTION_MAX,
     EmmHeader,
     EmmKind,
     SealedEmm,
@@ -55,16 +55,16 @@ def test_a_header_is_read_back(data: st.DataObject) -> None:
     assert parse_emm(head + tag + body) == SealedEmm(header, head, tag, body)
 
 
-def test_the_largest_emm_has_256_bytes_and_its_length_says_so() -> None:
+def test_the_largest_emm_has_255_bytes_and_its_length_says_so() -> None:
     for kind, address in (
         (EmmKind.UNIQUE, 99_999_999_999),
         (EmmKind.GROUP, 0xFFFF_FFFF),
         (EmmKind.GLOBAL, 0),
     ):
         head = build_head(EmmHeader(kind, address, 255, Version(0xFFFF, 0xFFFF_FFFF), 15, 15), payload_max(kind))
-        assert len(head) + 16 + payload_max(kind) == SECTION_MAX
-        assert head[1:3] == bytes([0x70, 253])
-    assert payload_max(EmmKind.UNIQUE) == 223
+        assert len(head) + 16 + payload_max(kind) == EMM_MAX
+        assert head[1:3] == bytes([0x70, 252])
+    assert payload_max(EmmKind.UNIQUE) == 222
 
 
 def test_a_filter_of_sixteen_bytes_sees_address_and_version() -> None:
