@@ -4,18 +4,18 @@
 """
 
 import difflib
-import ipaddress
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 
+from config import ecmg_checks
 from config.errors import Problem
+from config.fields import is_loopback, listen_address
 from config.settings import (
     PRODUCTS_PER_SERVICE_MAX,
     MultiplexSettings,
     NetworkSettings,
     Settings,
     StreamSettings,
-    listen_address,
 )
 from protocol import card_number
 
@@ -32,16 +32,17 @@ def problems(settings: Settings) -> list[Problem]:
         *_twice("(host, port) of streams", "port", ((at, (one.host, one.port)) for at, one in _streams(settings))),
         *_operators(settings),
         *_card_ranges(settings),
+        *ecmg_checks.problems(settings),
     ]
 
 
 def remarks(settings: Settings) -> list[Problem]:
     """Return what is allowed and yet likely a mistake; shown by `cad check` and at start."""
     found = []
-    if settings.mqtt.tls is None and not _is_loopback(settings.mqtt.host):
+    if settings.mqtt.tls is None and not is_loopback(settings.mqtt.host):
         found.append(Problem("mqtt", "the broker is on another machine and there is no [mqtt.tls]: orders go in clear"))
     listen = listen_address(settings.node.http_listen)
-    if listen is not None and not _is_loopback(listen[0]):
+    if listen is not None and not is_loopback(listen[0]):
         text = "is not on the loopback: whoever reaches it reads operators and figures; leave that to a proxy"
         found.append(Problem("node.http_listen", text))
     for at, mux in _multiplexes(settings):
@@ -67,14 +68,7 @@ def remarks(settings: Settings) -> list[Problem]:
             found.append(Problem(f"operators.{i}", f"operator {operator.id} has no card_ranges: it can use no card"))
         if not operator.products:
             found.append(Problem(f"operators.{i}", f"operator {operator.id} has no products: it can sell nothing"))
-    return found
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+    return [*found, *ecmg_checks.remarks(settings)]
 
 
 def _multiplexes(settings: Settings) -> Iterator[tuple[str, MultiplexSettings]]:

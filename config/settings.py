@@ -3,108 +3,33 @@
 What spans several tables (references, overlaps) is checked by `config.crosscheck`; `config.load` does both.
 """
 
-import ipaddress
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self, TypeAlias
-from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-from protocol import card_number
-from protocol.errors import CardNumberError
+from config.ecmg import EcmgSettings
+from config.fields import (
+    U16,
+    U32,
+    AbsolutePath,
+    Aid,
+    CardAddress,
+    FileName,
+    Host,
+    ListenAddress,
+    Port,
+    Slug,
+    SocketPath,
+    StreamHost,
+    Table,
+    Text,
+    TimeZoneName,
+)
+from config.fields import listen_address as listen_address
 
-SOCKET_PATH_MAX: Final = 107  # sun_path of unix(7), without its closing zero byte
 PRODUCTS_PER_SERVICE_MAX: Final = 11  # wrapped session keys that an ECM of 256 bytes can hold
 TABLES_KBPS: Final = 16  # PAT and CAT of a stream of ours: two packets every 0.2 s
-
-
-def _absolute(path: Path) -> Path:
-    if not path.is_absolute():
-        raise ValueError("write an absolute path")
-    return path
-
-
-def _socket(path: Path) -> Path:
-    if len(str(path).encode()) > SOCKET_PATH_MAX:
-        raise ValueError(f"the path of a Unix socket has at most {SOCKET_PATH_MAX} bytes; choose a shorter one")
-    return path
-
-
-def _card_address(value: object) -> int:
-    if not isinstance(value, str):
-        raise ValueError("write the card number between quotes, with its check digit")
-    try:
-        return card_number.parse(value)
-    except CardNumberError as error:
-        raise ValueError(str(error)) from None
-
-
-def _aid(value: object) -> bytes:
-    if not isinstance(value, str):
-        raise ValueError("write the AID as hexadecimal digits between quotes")
-    try:
-        aid = bytes.fromhex(value)
-    except ValueError:
-        raise ValueError("this is not hexadecimal; an AID looks like F0434144454D4D01") from None
-    if not 5 <= len(aid) <= 16:  # ISO/IEC 7816-4, 8.2.1.2
-        raise ValueError(f"an AID has 5 to 16 bytes, here are {len(aid)}")
-    return aid
-
-
-def _time_zone(name: str) -> str:
-    try:
-        ZoneInfo(name)
-    except (OSError, ValueError, KeyError):
-        raise ValueError("unknown time zone; write one such as Europe/Helsinki (Debian package tzdata)") from None
-    return name
-
-
-def _listen(value: str) -> str:
-    if value and listen_address(value) is None:
-        raise ValueError('write host:port, such as 127.0.0.1:9464, or "" for none')
-    return value
-
-
-def _stream_host(host: str) -> str:
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return host  # a name
-    # RFC 5771, 4: what is sent to 224.0.0.0/24 belongs to routing protocols and is never passed on.
-    if address.is_unspecified or address in ipaddress.ip_network("224.0.0.0/24"):
-        raise ValueError("no stream can be sent there; take a receiver's address or a group such as 239.1.1.1")
-    return host
-
-
-def listen_address(value: str) -> tuple[str, int] | None:
-    """Split `host:port` (`[v6]:port`); None when it is not of that form."""
-    host, separator, port = value.rpartition(":")
-    host = host.removeprefix("[").removesuffix("]")
-    if not (host and separator and port.isascii() and port.isdigit() and len(port) <= 5 and 0 <= int(port) <= 0xFFFF):
-        return None
-    return host, int(port)
-
-
-AbsolutePath = Annotated[Path, Field(strict=False), AfterValidator(_absolute)]
-SocketPath = Annotated[AbsolutePath, AfterValidator(_socket)]
-Slug = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")]
-Text = Annotated[str, Field(min_length=1, max_length=200)]
-Host = Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[^\s/]+$")]
-StreamHost = Annotated[Host, AfterValidator(_stream_host)]
-Port = Annotated[int, Field(ge=1, le=0xFFFF)]
-U16 = Annotated[int, Field(ge=0, le=0xFFFF)]
-U32 = Annotated[int, Field(ge=0, le=0xFFFF_FFFF)]
-CardAddress = Annotated[int, BeforeValidator(_card_address)]
-Aid = Annotated[bytes, BeforeValidator(_aid)]
-TimeZoneName = Annotated[str, AfterValidator(_time_zone)]
-ListenAddress = Annotated[str, AfterValidator(_listen)]
-FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
-
-
-class Table(BaseModel):
-    """One table of the file: frozen, typed strictly, unknown keys refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, hide_input_in_errors=True, allow_inf_nan=False)
 
 
 class NodeSettings(Table):
@@ -356,13 +281,14 @@ class Settings(Table):
     ca: CaSettings
     calendar: CalendarSettings = CalendarSettings()
     carousel: CarouselSettings = CarouselSettings()
+    ecmg: EcmgSettings | None = None
     networks: Annotated[tuple[NetworkSettings, ...], Field(strict=False, min_length=1)]
     operators: Annotated[tuple[OperatorSettings, ...], Field(strict=False)] = ()
 
     @model_validator(mode="before")
     @classmethod
     def _fill_in(cls, raw: object) -> object:
-        """Give the two defaults that lie in another table: the MQTT client id and the SimulCrypt client ids."""
+        """Give the defaults that lie in another table: the MQTT client id and the ids of SimulCrypt."""
         if not isinstance(raw, dict):
             return raw
         raw = dict(raw)
@@ -373,6 +299,8 @@ class Settings(Table):
         ca = raw.get("ca")
         system = ca.get("ca_system_id") if isinstance(ca, dict) else None
         client_id = system << 16 if isinstance(system, int) and 0 < system <= 0xFFFF else 0
+        if isinstance(ecmg := raw.get("ecmg"), dict):
+            raw["ecmg"] = {"super_cas_id": client_id} | ecmg
         if isinstance(networks := raw.get("networks"), list | tuple):
             raw["networks"] = [_with_client_ids(network, client_id) for network in networks]
         return raw

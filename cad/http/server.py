@@ -14,7 +14,7 @@ from starlette.applications import Starlette
 
 from cad.errors import ListenError
 from cad.supervisor import Supervisor
-from config.settings import listen_address
+from config.fields import listen_address
 
 log = structlog.get_logger("cad.http")
 

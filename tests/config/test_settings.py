@@ -13,8 +13,9 @@ from pydantic import BaseModel
 
 from config import crosscheck
 from config.errors import SettingsError
+from config.fields import listen_address
 from config.load import FILE_BYTES_MAX, from_mapping, load, loads
-from config.settings import OperatorSettings, Settings, StreamSettings, listen_address
+from config.settings import OperatorSettings, Settings, StreamSettings
 from protocol import card_number
 
 EXAMPLE = Path("config/cad.example.toml")
