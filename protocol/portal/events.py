@@ -27,6 +27,15 @@ class CardOnAir(Message):
     remaining: tuple[Slug, ...]
 
 
+EVENTS: Final[dict[tuple[str, str], type[Message]]] = {
+    ("card", "on-air"): CardOnAir,
+}
+"""Every fact by resource and name, as in the topic `evt/{resource}/{name}`; its type is `cad.v1.{resource}.{name}`.
+
+Schemas, the AsyncAPI document and the portal's client are made from this table.
+"""
+
+
 def attributes(event_type: str, source: str, event_id: str, at: float) -> list[tuple[str, str]]:
     """Return the CloudEvents 1.0 attributes of a published message, as MQTT 5 user properties (binary content mode).
 
