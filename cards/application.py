@@ -11,6 +11,7 @@ from typing import Final
 
 from cards import data_objects
 from cards.apdu import SHORT_LE_MAX, CommandApdu, ResponseApdu
+from cards.authentication import CHALLENGE_SIZE, proof
 from cards.data_objects import DataObject
 from cards.errors import ApduError, StorageError
 from cards.memory import collecting
@@ -29,9 +30,10 @@ TIME_STORED_EVERY_S: Final = 3600
 
 
 class Instruction(IntEnum):
-    """INS of the commands; SELECT and GET RESPONSE in class 00 (ISO/IEC 7816-4), the others in class 80."""
+    """INS of the commands: of ISO/IEC 7816-4 in class 00 (GET RESPONSE in both), our own and GET DATA in class 80."""
 
     SELECT = 0xA4
+    INTERNAL_AUTHENTICATE = 0x88
     GET_RESPONSE = 0xC0
     GET_DATA = 0xCA
     PROCESS_EMM = 0x30
@@ -46,6 +48,7 @@ SELECT_WITHOUT_ANSWER: Final = 0x0C
 
 _CLASSES: Final = {
     Instruction.SELECT: (CLA_STANDARD,),
+    Instruction.INTERNAL_AUTHENTICATE: (CLA_STANDARD,),
     Instruction.GET_RESPONSE: (CLA_STANDARD, CLA_APPLICATION),
     Instruction.GET_DATA: (CLA_APPLICATION,),
     Instruction.PROCESS_EMM: (CLA_APPLICATION,),
@@ -79,6 +82,7 @@ class CardApplication:
         self._rest = Secret(b"")
         self._commands: dict[Instruction, Callable[[CommandApdu], bytes]] = {
             Instruction.SELECT: self._select,
+            Instruction.INTERNAL_AUTHENTICATE: self._internal_authenticate,
             Instruction.GET_DATA: self._get_data,
             Instruction.PROCESS_EMM: self._process_emm,
             Instruction.PROCESS_ECM: self._process_ecm,
@@ -161,6 +165,14 @@ class CardApplication:
         """File control information (7816-4 clause 7.4.3): template 6F, in it the application's name, 84."""
         name = bytes((0x84, len(self._aid))) + self._aid
         return bytes((0x6F, len(name))) + name
+
+    def _internal_authenticate(self, command: CommandApdu) -> bytes:
+        """ISO/IEC 7816-4:2013 clause 11.5.2: prove that this card holds its card key, without giving it out."""
+        _expect(command, p1p2=(0,))
+        if len(command.data) != CHALLENGE_SIZE:
+            raise _RefusedError(StatusWord.WRONG_LENGTH)
+        keys = self._memory.keys
+        return proof(keys.card_key, self._memory.address, keys.key_version, command.data)
 
     def _get_data(self, command: CommandApdu) -> bytes:
         try:

@@ -14,6 +14,7 @@ from cards.application import (
     SELECT_WITH_ANSWER,
     Instruction,
 )
+from cards.authentication import PROOF_SIZE
 from cards.data_objects import DataObject, HeldRight, StateData, VersionsData
 from cards.errors import ApduError, CardRefusedError, CardReplyError, WrongCardError
 from cards.status_word import StatusWord, explain, is_more_data, is_wrong_le
@@ -99,6 +100,17 @@ class CardSession:
         """
         response = self._expect_ok("PROCESS ECM", _carry(Instruction.PROCESS_ECM, section, SHORT_LE_MAX))
         return _control_words(response.data)
+
+    def authenticate(self, challenge: bytes) -> bytes:
+        """The card's proof for a challenge of 16 bytes (`cards.authentication`), to be checked by who has its key.
+
+        Raises CardRefusedError; a card of an older specification does not know the command.
+        """
+        command = CommandApdu(CLA_STANDARD, Instruction.INTERNAL_AUTHENTICATE, 0, 0, challenge, le=SHORT_LE_MAX)
+        data = self._expect_ok("INTERNAL AUTHENTICATE", command).data
+        if len(data) != PROOF_SIZE:
+            raise CardReplyError(f"the card's proof has {len(data)} bytes instead of {PROOF_SIZE}")
+        return data
 
     def _select(self, aid: bytes) -> None:
         command = CommandApdu(

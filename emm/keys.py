@@ -18,6 +18,7 @@ GLOBAL_KEY_LABEL: Final = b"cad global key"
 PRODUCT_KEY_LABEL: Final = b"cad product key"
 AUDIT_KEY_LABEL: Final = b"cad audit key"
 ECM_KEY_LABEL: Final = b"cad ecm key"
+EXTRACT_KEY_LABEL: Final = b"cad extract key"
 
 _BLOCK_SIZE: Final = 16
 _PRODUCT_KEYS_CACHED: Final = 4096
@@ -94,6 +95,10 @@ class KeyLadder:
     def audit_key(self) -> Secret:
         """Return the 32-byte key that seals the audit chain."""
         return derive(self._cmac, AUDIT_KEY_LABEL, b"", SIV_KEY_SIZE)
+
+    def extract_key(self) -> Secret:
+        """Return the 32-byte seed of the Ed25519 key that signs extracts for technicians (RFC 8032)."""
+        return derive(self._cmac, EXTRACT_KEY_LABEL, b"", SIV_KEY_SIZE)
 
     def _derive_product_key(self, product_id: int, epoch: int) -> Secret:
         context = _field(product_id, 2, "product_id") + _field(epoch, 2, "epoch")

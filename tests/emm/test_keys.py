@@ -67,6 +67,7 @@ def test_every_purpose_and_number_has_a_key_of_its_own() -> None:
         *(LADDER.global_key(version) for version in (0, 1)),
         *(LADDER.product_key(product, epoch) for product in (1, 2, 256) for epoch in (0, 1, 256)),
         LADDER.audit_key(),
+        LADDER.extract_key(),
     ]
     assert len({bytes(key[:16]) for key in keys}) == len(keys)
 

@@ -33,6 +33,8 @@ def _first_card() -> str:
         ("GET DATA NUMBER: card 123456789015", "80CADF2000"),
         ("the same without Le, as a T=0 reader sends it", "80CADF20"),
         ("GET RESPONSE", "00C0000005"),
+        ("INTERNAL AUTHENTICATE", f"0088000010{bytes(range(16)).hex()}00"),
+        ("INTERNAL AUTHENTICATE, the challenge too short", "00880000080001020304050607"),
         ("GET DATA VERSIONS: none taken yet", "80CADF2100"),
         ("PROCESS ECM one-product: no EMM taken yet", _ecm(ecms["one-product"])),
         ("PROCESS EMM no-rights, revision 1", _emm(emms["no-rights"]["sections"][0])),
