@@ -8,7 +8,8 @@ import structlog
 from sqlalchemy import Connection
 
 from cad.ledger import audit, rows
-from cad.ledger.decide import Context, decide
+from cad.ledger.decide.command import decide
+from cad.ledger.decide.common import Context
 from cad.ledger.model import (
     SUSPENDED,
     AuditHead,

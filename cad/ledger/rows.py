@@ -25,7 +25,8 @@ from sqlalchemy import (
 from cad.ledger import schema
 from cad.ledger.model import Order
 from cad.ledger.working import Answered, CardRow, OfferRow, SubscriptionRow, WorkingSet
-from protocol.portal.commands import OfferPut, SubscriptionEnd, SubscriptionPut
+from protocol.portal.offer_commands import OfferPut
+from protocol.portal.subscription_commands import SubscriptionEnd, SubscriptionPut
 
 KEYS_MAX: Final = 10_000
 """Keys in one IN (…); SQLite takes 32,766 variables in a statement."""

@@ -2,139 +2,22 @@
 
 import hashlib
 import re
-from typing import Annotated, ClassVar, Final, Literal, Self
+from typing import Final
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import ValidationError
 from pydantic_core import ErrorDetails, from_json
 
+from protocol.portal.card_commands import CardAssign, CardRefresh, CardReopen, CardSuspend
 from protocol.portal.codes import Code
 from protocol.portal.errors import FieldError, InvalidError, UnreadableError
-from protocol.portal.fields import (
-    ID_PATTERN,
-    Card,
-    ClientName,
-    CommandId,
-    Message,
-    Moment,
-    Reference,
-    Rev,
-    Slug,
-    Text,
-    Texts,
-)
+from protocol.portal.fields import ID_PATTERN
+from protocol.portal.offer_commands import OfferPut
+from protocol.portal.subscription_commands import SubscriptionEnd, SubscriptionPut
 
 PAYLOAD_MAX: Final = 16_384
 """Bytes of the largest command."""
-PRODUCTS_MAX: Final = 64
 _ERRORS_MAX: Final = 20
-_ENVELOPE: Final = {"id": True, "reply_to": True}
 _ID: Final = re.compile(ID_PATTERN[:-1] + r"\Z")
-
-
-class Command(Message):
-    """What all commands have. With MQTT 5, `id` may be a user property and `reply_to` the response topic instead."""
-
-    resource: ClassVar[str]
-    verb: ClassVar[str]
-
-    id: CommandId = ""
-    reply_to: ClientName | None = None
-
-    def body(self) -> bytes:
-        """Return the content as canonical JSON: all but id and way of reply, one spelling for one content."""
-        return self.model_dump_json(exclude=_ENVELOPE, exclude_defaults=True).encode()
-
-
-class OfferPut(Command):
-    """An offer is to be so: what it is called, and which products it opens."""
-
-    resource: ClassVar[str] = "offer"
-    verb: ClassVar[str] = "put"
-
-    offer: Slug
-    rev: Rev
-    kind: Literal["channel", "package"]
-    names: Texts
-    heading: Texts | None = None
-    products: Annotated[tuple[Slug, ...], Field(strict=False, min_length=1, max_length=PRODUCTS_MAX)]
-
-    @model_validator(mode="after")
-    def _each_once(self) -> Self:
-        if len(set(self.products)) != len(self.products):
-            raise ValueError("products: name each product once")
-        return self
-
-
-class CardAssign(Command):
-    """The card is to belong to this subscriber."""
-
-    resource: ClassVar[str] = "card"
-    verb: ClassVar[str] = "assign"
-
-    card: Card
-    rev: Rev
-    subscriber: Reference
-
-
-class CardSuspend(Command):
-    """The card is to open nothing; its subscriptions stay as they are."""
-
-    resource: ClassVar[str] = "card"
-    verb: ClassVar[str] = "suspend"
-
-    card: Card
-    rev: Rev
-    reason: Text | None = None
-
-
-class CardReopen(Command):
-    """The card is to open again what its subscriptions allow."""
-
-    resource: ClassVar[str] = "card"
-    verb: ClassVar[str] = "reopen"
-
-    card: Card
-    rev: Rev
-
-
-class CardRefresh(Command):
-    """What the card should hold is to be sent again at once."""
-
-    resource: ClassVar[str] = "card"
-    verb: ClassVar[str] = "refresh"
-
-    card: Card
-
-
-class SubscriptionPut(Command):
-    """The card is to have the offer from `starts_at` (null: now) until before `ends_at` (null: no end)."""
-
-    resource: ClassVar[str] = "subscription"
-    verb: ClassVar[str] = "put"
-
-    subscription: Reference
-    rev: Rev
-    card: Card
-    offer: Slug
-    starts_at: Moment | None = None
-    ends_at: Moment | None = None
-
-    @model_validator(mode="after")
-    def _ends_after_start(self) -> Self:
-        if self.starts_at is not None and self.ends_at is not None and self.ends_at <= self.starts_at:
-            raise ValueError("ends_at: it must be later than starts_at")
-        return self
-
-
-class SubscriptionEnd(Command):
-    """The subscription is to end at `at` (null: now), or earlier where it ends earlier already."""
-
-    resource: ClassVar[str] = "subscription"
-    verb: ClassVar[str] = "end"
-
-    subscription: Reference
-    rev: Rev
-    at: Moment | None = None
 
 
 AnyCommand = OfferPut | CardAssign | CardSuspend | CardReopen | CardRefresh | SubscriptionPut | SubscriptionEnd

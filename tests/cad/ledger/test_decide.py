@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from cad.ledger.decide import Context, decide
+from cad.ledger.decide.command import decide
+from cad.ledger.decide.common import Context
 from cad.ledger.model import ACTIVE, SUSPENDED, Order
 from cad.ledger.working import CardRow, Decision, OfferRow, SubscriptionRow, WorkingSet
 from emm.plan import WINDOWS_MAX

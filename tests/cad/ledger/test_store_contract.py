@@ -238,7 +238,8 @@ def test_what_cannot_be_read_is_answered_or_told_and_kept_no_id_of(store: Store)
 
 
 def test_one_command_that_fails_unexpectedly_fails_alone(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    from cad.ledger import batch, decide
+    from cad.ledger import batch
+    from cad.ledger.decide import command as decide
 
     def explode(command: object, *rest: object) -> object:
         if getattr(command, "card", None) == 8:

@@ -1,0 +1,1 @@
+"""What a command does: pure decisions, one module a resource."""

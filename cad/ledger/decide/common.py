@@ -1,0 +1,57 @@
+"""What all decisions share: who asks, and the refusals that any command may meet."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from cad.ledger.model import OperatorGrant
+from cad.ledger.working import CardRow, Decision, WorkingSet
+from emm.errors import PlanError
+from emm.plan import WINDOWS_MAX, Right, ensure_fits
+from protocol.portal.codes import Code
+
+NOTHING_TO_SEND: Final = "it was so already; there is nothing to send"
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """Who asks, what the headend grants him, and when (Unix seconds)."""
+
+    operator: str
+    grant: OperatorGrant
+    now: float
+
+
+def own_card(address: int, state: WorkingSet, context: Context) -> CardRow | None:
+    """Return the operator's own card of this number, None for another's or none."""
+    row = state.cards.get(address)
+    return row if row is not None and row.operator == context.operator else None
+
+
+def unknown_card(address: int) -> Decision:
+    """Refuse a card that is not the operator's."""
+    return Decision(Code.UNKNOWN_CARD, "no card of yours has this number; assign it first", card=address)
+
+
+def stale(rev: int, newest: int, card: int | None) -> Decision | None:
+    """Refuse a `rev` that is not above the newest one taken; None when it is."""
+    if rev > newest:
+        return None
+    return Decision(Code.STALE_REV, f"rev {rev} is not above {newest}, which has been taken already", card=card)
+
+
+def not_granted(slugs: tuple[str, ...], products: Mapping[str, int]) -> Decision | None:
+    """Refuse products that the headend has not granted; None when all are (I10)."""
+    missing = [slug for slug in slugs if slug not in products]
+    return Decision(Code.NOT_GRANTED, f"not granted to you: {', '.join(missing)}") if missing else None
+
+
+def full(rights: list[Right], now: float, address: int) -> Decision | None:
+    """Refuse rights that outgrow a card's EMM; None when they fit."""
+    if len(rights) <= WINDOWS_MAX:
+        return None
+    try:
+        ensure_fits(rights, now)
+    except PlanError as error:
+        return Decision(Code.CARD_FULL, str(error), card=address)
+    return None

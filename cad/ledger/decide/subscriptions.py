@@ -1,0 +1,99 @@
+"""Decisions on subscriptions."""
+
+from dataclasses import replace
+
+from cad.ledger.decide.common import NOTHING_TO_SEND, Context, full, not_granted, own_card, stale, unknown_card
+from cad.ledger.model import SUSPENDED
+from cad.ledger.working import Decision, SubscriptionRow, WorkingSet, rights_of
+from protocol.portal.codes import Code
+from protocol.portal.subscription_commands import SubscriptionEnd, SubscriptionPut
+
+
+def put_subscription(command: SubscriptionPut, state: WorkingSet, context: Context) -> Decision:
+    """State which offer a card has, from when to when."""
+    row = state.subscriptions.get((context.operator, command.subscription))
+    if row is not None and (old := stale(command.rev, row.rev, command.card)) is not None:
+        return old
+    card = own_card(command.card, state, context)
+    if card is None:
+        return unknown_card(command.card)
+    offer = state.offers.get((context.operator, command.offer))
+    if offer is None:
+        return Decision(Code.UNKNOWN_OFFER, f"you have no offer named {command.offer}", card=command.card)
+    if (refused := not_granted(offer.slugs(), context.grant.products)) is not None:
+        return replace(refused, card=command.card)
+    starts_at = _start(command, row, context.now)
+    if command.ends_at is not None and command.ends_at <= starts_at:
+        return Decision(Code.INVALID, "ends_at: it must be later than the start", card=command.card)
+    new = SubscriptionRow(
+        id=row.id if row is not None else state.next_subscription_id,
+        operator=context.operator,
+        subscription=command.subscription,
+        rev=command.rev,
+        address=command.card,
+        offer_id=offer.id,
+        starts_at=starts_at,
+        ends_at=command.ends_at,
+        changed_at=context.now,
+    )
+    touched = _touched(row, new, context.now)
+    if not touched:
+        return Decision(detail=NOTHING_TO_SEND, card=command.card, subscription_row=new)
+    others = [one for one in state.live_on(command.card, context.now) if one.id != new.id]
+    rights = rights_of([*others, new], state.offers_by_id, context.grant.products)
+    if (too_full := full(rights, context.now, command.card)) is not None:
+        return too_full
+    suspended = card.state == SUSPENDED
+    return Decision(
+        detail="the card is suspended: it opens nothing until it is reopened" if suspended else "",
+        card=command.card,
+        subscription_row=new,
+        touched=touched,
+        visible_from=starts_at if starts_at > context.now else 0,
+        visible=not suspended,
+    )
+
+
+def end_subscription(command: SubscriptionEnd, state: WorkingSet, context: Context) -> Decision:
+    """End a subscription now, later, or as it ends already."""
+    row = state.subscriptions.get((context.operator, command.subscription))
+    if row is None:
+        return Decision(Code.UNKNOWN_SUBSCRIPTION, f"you have no subscription named {command.subscription}")
+    if (old := stale(command.rev, row.rev, row.address)) is not None:
+        return old
+    at = int(context.now) if command.at is None else command.at
+    detail = ""
+    if row.ends_at is not None and row.ends_at <= at:
+        at, detail = row.ends_at, "it ends earlier already; an end never makes a subscription longer"
+    new = replace(row, rev=command.rev, ends_at=max(at, row.starts_at), changed_at=context.now)
+    touched = _touched(row, new, context.now)
+    if not touched:
+        return Decision(detail=detail or NOTHING_TO_SEND, card=row.address, subscription_row=new)
+    # A window that covered many others leaves them apart when it ends.
+    others = [one for one in state.live_on(row.address, context.now) if one.id != new.id]
+    rights = rights_of([*others, new], state.offers_by_id, context.grant.products)
+    if (too_full := full(rights, context.now, row.address)) is not None:
+        return too_full
+    return Decision(detail=detail, card=row.address, subscription_row=new, touched=touched)
+
+
+def _start(command: SubscriptionPut, row: SubscriptionRow | None, now: float) -> int:
+    """Return when it starts: as said; else now, unless it runs already, then as before."""
+    if command.starts_at is not None:
+        return command.starts_at
+    if row is not None and row.starts_at <= now and row.live(now):
+        return row.starts_at
+    return int(now)
+
+
+def _touched(before: SubscriptionRow | None, after: SubscriptionRow, now: float) -> tuple[int, ...]:
+    """Return the cards for which one row in place of the other makes a difference from now on."""
+    if before is None:
+        return (after.address,) if after.live(now) else ()
+    if _window(before) == _window(after) or not (before.live(now) or after.live(now)):
+        return ()
+    return (after.address,) if before.address == after.address else (after.address, before.address)
+
+
+def _window(row: SubscriptionRow) -> tuple[int, int, int, int | None]:
+    return row.address, row.offer_id, row.starts_at, row.ends_at

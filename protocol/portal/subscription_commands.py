@@ -1,0 +1,39 @@
+"""Commands about subscriptions."""
+
+from typing import ClassVar, Self
+
+from pydantic import model_validator
+
+from protocol.portal.command import Command
+from protocol.portal.fields import Card, Moment, Reference, Rev, Slug
+
+
+class SubscriptionPut(Command):
+    """The card is to have the offer from `starts_at` (null: now) until before `ends_at` (null: no end)."""
+
+    resource: ClassVar[str] = "subscription"
+    verb: ClassVar[str] = "put"
+
+    subscription: Reference
+    rev: Rev
+    card: Card
+    offer: Slug
+    starts_at: Moment | None = None
+    ends_at: Moment | None = None
+
+    @model_validator(mode="after")
+    def _ends_after_start(self) -> Self:
+        if self.starts_at is not None and self.ends_at is not None and self.ends_at <= self.starts_at:
+            raise ValueError("ends_at: it must be later than starts_at")
+        return self
+
+
+class SubscriptionEnd(Command):
+    """The subscription is to end at `at` (null: now), or earlier where it ends earlier already."""
+
+    resource: ClassVar[str] = "subscription"
+    verb: ClassVar[str] = "end"
+
+    subscription: Reference
+    rev: Rev
+    at: Moment | None = None
