@@ -33,6 +33,7 @@ def problems(settings: Settings) -> list[Problem]:
         *_operators(settings),
         *_card_ranges(settings),
         *ecmg_checks.problems(settings),
+        *_people(settings),
     ]
 
 
@@ -45,6 +46,8 @@ def remarks(settings: Settings) -> list[Problem]:
     if listen is not None and not is_loopback(listen[0]):
         text = "is not on the loopback: whoever reaches it reads operators and figures; leave that to a proxy"
         found.append(Problem("node.http_listen", text))
+    if settings.technicians is not None and not settings.technicians.people:
+        found.append(Problem("technicians", "nobody stands in technicians.people: the port lets nobody in"))
     for at, mux in _multiplexes(settings):
         # ETSI TS 103 197 clause 6.2.3: the upper half of client_id should be the CA_system_id.
         if mux.client_id >> 16 != settings.ca.ca_system_id:
@@ -163,6 +166,15 @@ def _operators(settings: Settings) -> Iterator[Problem]:
             continue
         known = {product.id for product in networks[operator.network].products}
         yield from _references(f"{at}.products", f"product of network {operator.network}", operator.products, known)
+
+
+def _people(settings: Settings) -> Iterator[Problem]:
+    people = settings.technicians.people if settings.technicians else ()
+    yield from _twice("technicians.people", "name", ((f"technicians.people.{i}", p.name) for i, p in enumerate(people)))
+    known = {operator.id for operator in settings.operators}
+    for i, person in enumerate(people):
+        if person.operator not in known:
+            yield _unknown(f"technicians.people.{i}.operator", "operator", person.operator, known)
 
 
 def _card_ranges(settings: Settings) -> Iterator[Problem]:

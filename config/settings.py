@@ -27,6 +27,7 @@ from config.fields import (
     TimeZoneName,
 )
 from config.fields import listen_address as listen_address
+from config.technicians import TechniciansSettings
 
 PRODUCTS_PER_SERVICE_MAX: Final = 11  # wrapped session keys that an ECM of 256 bytes can hold
 TABLES_KBPS: Final = 16  # PAT and CAT of a stream of ours: two packets every 0.2 s
@@ -282,6 +283,7 @@ class Settings(Table):
     calendar: CalendarSettings = CalendarSettings()
     carousel: CarouselSettings = CarouselSettings()
     ecmg: EcmgSettings | None = None
+    technicians: TechniciansSettings | None = None
     networks: Annotated[tuple[NetworkSettings, ...], Field(strict=False, min_length=1)]
     operators: Annotated[tuple[OperatorSettings, ...], Field(strict=False)] = ()
 
