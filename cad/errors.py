@@ -31,3 +31,7 @@ class NotFoundError(CadError):
 
 class CheckFailedError(CadError):
     """Something that was to be checked does not hold."""
+
+
+class StockRefusedError(CadError):
+    """A card number cannot be reserved, given to this chip or put in stock."""

@@ -8,8 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final, Self, TypeVar
 
+from sqlalchemy import Connection
+
 from cad.clock import Clock
 from cad.ledger import reading, upkeep
+from cad.ledger.batch import Batch
 from cad.ledger.errors import LedgerUnavailable
 from cad.ledger.model import (
     AuditHead,
@@ -175,6 +178,10 @@ class Ledger:
     async def note(self, kind: str, facts: Mapping[str, Any]) -> None:
         """Put an act that is no command into the audit chain. No secrets, no names of people."""
         await self._run(self._store.note, kind, facts, self._clock.now())
+
+    async def perform(self, act: Callable[[Batch, Connection], T]) -> T:
+        """Run an act that is no command (`cad.ledger.stock`) in one transaction; what it raises undoes all of it."""
+        return await self._run(self._store.perform, act, self._clock.now())
 
     async def guard_period(self, period: int, calendar: Mapping[str, int]) -> None:
         """Note the period that goes on the air. Raises VersionWouldFall for one below what cards have seen (I3)."""

@@ -160,3 +160,32 @@ audit: Final = Table(
     Column("mac", LargeBinary, nullable=False),
 )
 """The audit chain: `mac` = HMAC-SHA-256(audit key, mac before ‖ record in UTF-8)."""
+
+stock_ranges: Final = Table(
+    "stock_ranges",
+    metadata,
+    Column("operator", Text, nullable=False),
+    Column("batch", Text, nullable=False),
+    Column("first", BIG, nullable=False, unique=True),
+    Column("last", BIG, nullable=False),
+    Column("at", Double, nullable=False),
+    PrimaryKeyConstraint("operator", "batch"),
+    CheckConstraint("first BETWEEN 0 AND last", name="order"),
+    CheckConstraint("last <= 99999999999", name="last"),
+)
+"""Card numbers reserved for a batch of cards to be made, both ends included. Never given to another batch."""
+
+stock_cards: Final = Table(
+    "stock_cards",
+    metadata,
+    Column("address", BIG, primary_key=True, autoincrement=False),
+    Column("operator", Text, nullable=False),
+    Column("batch", Text, nullable=False),
+    Column("serial", Text, nullable=False, unique=True),
+    Column("claimed_at", Double, nullable=False),
+    Column("key_version", Integer),
+    Column("check_values", Text),
+    Column("made_at", Double),
+    CheckConstraint("(made_at IS NULL) = (check_values IS NULL)", name="made"),
+)
+"""Which chip (serial number in hexadecimal) has which address; in stock from `made_at` until the card is assigned."""

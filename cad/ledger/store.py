@@ -144,6 +144,10 @@ class Store:
         """Put an act that is no command into the audit chain."""
         self._transact(now, lambda batch, connection: upkeep.note(batch, connection, kind, facts))
 
+    def perform(self, act: Callable[[Batch, Connection], T], now: float) -> T:
+        """Run an act that is no command in one transaction. Raises LedgerUnavailable, and what the act raises."""
+        return self._transact(now, act)
+
     def mark_published(self, seqs: Iterable[int]) -> None:
         """Forget outbox rows that the broker has taken."""
         with self.database.transaction() as connection:
