@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import socket
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,6 +12,7 @@ import structlog
 
 from cad import keystore, logs
 from cad.clock import SystemClock
+from cad.ecmg.server import EcmgServer
 from cad.errors import CadError, StateError
 from cad.headend import HeadendView
 from cad.health import Health
@@ -30,6 +32,7 @@ from cad.supervisor import Supervisor
 from cad.systemd import Notifier
 from config.load import load
 from config.settings import Settings
+from emm.ecm import EcmSealer
 from emm.keys import KeyLadder
 
 log = structlog.get_logger("cad.app")
@@ -87,6 +90,8 @@ class Daemon:
             self.clock, system_random.random, lambda task: self.metrics.restarts.labels(task).inc()
         )
         self._servers: list[HttpServer] = []
+        self._scrambler_listener: socket.socket | None = None
+        self.ecmg: EcmgServer | None = None
 
     async def start(self) -> None:
         """Open the ledger, derive what is on the air, listen, connect. Raises as `serve` says."""
@@ -119,6 +124,7 @@ class Daemon:
         await self.on_air.start()
         self._listen()
         self._start_tasks()
+        await self._serve_scramblers()
 
     async def serve(self) -> None:
         """Work until a signal, then stop in order: intake, outbox, channels, links, listeners, ledger."""
@@ -135,6 +141,7 @@ class Daemon:
             *self.on_air.steps(),
             Step("last events", self.outbox.drain, 5.0),
             Step("broker", lambda: self.supervisor.stop("broker link")),
+            *([Step("scramblers", self.ecmg.stop)] if self.ecmg is not None else []),
             *[Step("listener", server.stop) for server in self._servers],
             Step("ledger", self._close_ledger),
         ]
@@ -144,6 +151,8 @@ class Daemon:
         """Follow the settings file as it is now. Raises SettingsError, ReloadRefusedError."""
         settings = await asyncio.to_thread(load, self._config)
         fixed = [name for name in NEEDS_RESTART if getattr(settings, name) != getattr(self._settings, name)]
+        if _ecmg_listens_at(settings) != _ecmg_listens_at(self._settings):
+            fixed.append("ecmg.listen")
         if fixed:
             tables = ", ".join(f"[{name}]" for name in fixed)
             raise ReloadRefusedError(f"{tables} can only be changed by a restart: systemctl restart cad")
@@ -154,6 +163,8 @@ class Daemon:
         rebuilt = await self.on_air.rebuild(settings)
         self.on_air.apply(changes)
         self.intake.operators = operators
+        if self.ecmg is not None and settings.ecmg is not None:
+            self.ecmg.follow(settings.ecmg, settings.networks)
         self._settings = settings
         self.health.set("settings", True)
         return f"{len(changes)} cards changed, networks built anew: {', '.join(rebuilt) or 'none'}"
@@ -178,15 +189,41 @@ class Daemon:
 
     def _listen(self) -> None:
         settings = self._settings
-        view = HeadendView(self.on_air, self.ledger, self.clock, self._broker, self.clock.now())
+        view = HeadendView(
+            self.on_air,
+            self.ledger,
+            self.clock,
+            self._broker,
+            self.clock.now(),
+            lambda: None if self.ecmg is None else self.ecmg.facts(),
+        )
         control = control_app(view, self.health, self.metrics)
         self._servers = [HttpServer("control socket", control, bind_unix(settings.node.socket), self.supervisor)]
         if settings.node.http_listen:
             listener = bind_tcp(settings.node.http_listen)
             public = public_app(self.health, self.metrics)
             self._servers.append(HttpServer("http", public, listener, self.supervisor))
+        if settings.ecmg is not None:
+            self._scrambler_listener = bind_tcp(settings.ecmg.listen, "ecmg.listen")
         for server in self._servers:
             server.start()
+
+    async def _serve_scramblers(self) -> None:
+        """Listen for scramblers, last of all: an ECM says what time it is, and cards believe it."""
+        settings = self._settings
+        if settings.ecmg is None or self._scrambler_listener is None:
+            return
+        self.ecmg = EcmgServer(
+            settings.ecmg,
+            settings.networks,
+            EcmSealer(self._ladder),
+            self.on_air.calendar,
+            self.clock,
+            self.metrics,
+            self.health,
+            self.supervisor,
+        )
+        await self.ecmg.start(self._scrambler_listener)
 
     def _start_tasks(self) -> None:
         start = self.supervisor.start
@@ -226,3 +263,7 @@ class Daemon:
             "sessions_lost": self.link.sessions_lost,
             "outbox": self.outbox.waiting,
         }
+
+
+def _ecmg_listens_at(settings: Settings) -> str | None:
+    return None if settings.ecmg is None else settings.ecmg.listen

@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from cad import broker_probe, keystore
 from cad.clock import SystemClock, spell
+from cad.ecmg.services import criteria_of
 from cad.errors import CadError
 from cad.ledger.store import FILE_NAME
 from cad.lifecycle import StateLock, holder_of
@@ -59,6 +60,7 @@ def shallow(settings: Settings) -> Iterator[Finding]:
     yield Finding("settings", Verdict.OK, _extent(settings))
     for remark in crosscheck.remarks(settings):
         yield Finding("settings", Verdict.LOOK, str(remark), "mend it if it was not meant so")
+    yield from scrambler_findings(settings)
 
 
 def deep(settings: Settings, ask: AskDaemon) -> Iterator[Finding]:
@@ -84,6 +86,17 @@ def deep(settings: Settings, ask: AskDaemon) -> Iterator[Finding]:
                 yield check_stream(stream)
     else:
         yield from ask_daemon(ask)
+
+
+def scrambler_findings(settings: Settings) -> Iterator[Finding]:
+    """Yield what to enter in the scramblers."""
+    if settings.ecmg is None:
+        return
+    text = f"ECMs at {settings.ecmg.listen} for Super_CAS_id 0x{settings.ecmg.super_cas_id:08X}"
+    yield Finding("scramblers", Verdict.OK, text)
+    for network in settings.networks:
+        for service, criteria in criteria_of(network):
+            yield Finding(f"service {service}", Verdict.OK, f"access criteria {criteria.hex().upper()}")
 
 
 def check_state_dir(path: Path) -> Finding:

@@ -30,12 +30,14 @@ class HeadendView:
         clock: SystemClock,
         broker: Callable[[], Document],
         started_at: float,
+        ecmg: Callable[[], Document | None] = lambda: None,
     ) -> None:
         self._on_air = on_air
         self._ledger = ledger
         self._clock = clock
         self._broker = broker
         self._started_at = started_at
+        self._ecmg = ecmg
 
     def status(self) -> Document:
         """How the daemon is."""
@@ -64,6 +66,7 @@ class HeadendView:
                 }
                 for network in self._on_air.networks.values()
             ],
+            "ecmg": self._ecmg(),
         }
 
     async def explain(self, card: str, channel: str | None) -> Document:

@@ -71,6 +71,12 @@ KINDS: Final[Mapping[str, Kind]] = {
         "changes are first sent in time",
         "see the condition link and rate of the same multiplex, and: cad carousel top",
     ),
+    "scrambler": Kind(
+        Level.WARNING,
+        "the scrambler gets what it asks for",
+        "see docs/headend.md: its ids, Super_CAS_id and access criteria must be those of the settings; cad check shows"
+        " the access criteria of every service",
+    ),
     "outbox": Kind(Level.WARNING, "replies and events leave soon", "see the condition broker"),
     "disk": Kind(
         Level.WARNING,

@@ -18,6 +18,7 @@ CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
 OTHER: Final = "other"
 COMMIT_EDGES: Final = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
 BATCH_EDGES: Final = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 10_000)
+TURN_EDGES: Final = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5)
 AIR_EDGES: Final = (0.005, 0.015, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 300, 600, 1800, 3600, 7200, 86_400)
 
 # One more series for every counter and histogram, which nobody reads.
@@ -34,6 +35,7 @@ class Metrics:
         PlatformCollector(registry=self.registry)
         self._declare_intake()
         self._declare_air()
+        self._declare_ecmg()
         self._declare_daemon()
 
     def _declare_intake(self) -> None:
@@ -93,6 +95,22 @@ class Metrics:
             "cad_shortfall", "1 when the rate is too low for the promised repetition", mux, registry=here
         )
 
+    def _declare_ecmg(self) -> None:
+        here, client = self.registry, ["client"]
+        self.ecmg_channels = Gauge("cad_ecmg_channels", "Channels that scramblers have open", client, registry=here)
+        self.ecmg_streams = Gauge("cad_ecmg_streams", "Streams that scramblers have open", client, registry=here)
+        self.ecmg_connects = Counter("cad_ecmg_connects", "Connections of scramblers", client, registry=here)
+        self.ecms = Counter("cad_ecms", "ECMs made for scramblers", client, registry=here)
+        self.ecmg_refusals = Counter(
+            "cad_ecmg_refusals", "What scramblers did not get, by reason", ["client", "reason"], registry=here
+        )
+        self.ecm_turn = Histogram(
+            "cad_ecm_turn_seconds",
+            "From the orders read at a time to their ECMs sent",
+            buckets=TURN_EDGES,
+            registry=here,
+        )
+
     def _declare_daemon(self) -> None:
         here = self.registry
         self.build = Gauge("cad_build_info", "Always 1; the version is a label", ["version"], registry=here)
@@ -140,6 +158,11 @@ class Metrics:
             ),
         ):
             metric.remove_by_labels({"multiplex": multiplex})
+
+    def forget_scrambler(self, client: str) -> None:
+        """Remove the series of a scrambler that is no longer in the settings."""
+        for metric in (self.ecmg_channels, self.ecmg_streams, self.ecmg_connects, self.ecms, self.ecmg_refusals):
+            metric.remove_by_labels({"client": client})
 
     def render(self) -> bytes:
         """Return all metrics in Prometheus' text format."""

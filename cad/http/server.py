@@ -88,8 +88,8 @@ def bind_unix(path: Path) -> socket.socket:
     return listener
 
 
-def bind_tcp(address: str) -> socket.socket:
-    """Return a socket bound to host:port. Raises ListenError."""
+def bind_tcp(address: str, setting: str = "node.http_listen") -> socket.socket:
+    """Return a socket bound to host:port; `setting` says where it stands. Raises ListenError."""
     host, port = listen_address(address) or ("", 0)
     listener: socket.socket | None = None
     try:
@@ -100,7 +100,7 @@ def bind_tcp(address: str) -> socket.socket:
     except OSError as error:
         if listener is not None:
             listener.close()
-        raise ListenError(f"cannot listen on {address} (node.http_listen): {error.strerror}") from None
+        raise ListenError(f"cannot listen on {address} ({setting}): {error.strerror}") from None
     return listener
 
 

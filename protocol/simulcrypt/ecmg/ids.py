@@ -17,7 +17,7 @@ class IdsInUse(Generic[OwnerT]):
     def __init__(self, *, tolerate: bool = False, streams_max: int = STREAMS_TOTAL_MAX) -> None:
         self.streams_max = streams_max
         self.streams = 0
-        self._tolerate = tolerate
+        self.tolerate = tolerate
         self._channels: dict[int, list[OwnerT]] = {}
         self._ecms: dict[tuple[int, int], list[OwnerT]] = {}
 
@@ -29,12 +29,12 @@ class IdsInUse(Generic[OwnerT]):
     def channel_holder(self, ecm_channel_id: int) -> OwnerT | None:
         """Return who keeps others from this channel id; None when it is to be had."""
         owners = self._channels.get(ecm_channel_id)
-        return None if self._tolerate or not owners else owners[0]
+        return None if self.tolerate or not owners else owners[0]
 
     def ecm_holder(self, super_cas_id: int, ecm_id: int) -> OwnerT | None:
         """Return who keeps others from this ECM_id; None when it is to be had."""
         owners = self._ecms.get((super_cas_id, ecm_id))
-        return None if self._tolerate or not owners else owners[0]
+        return None if self.tolerate or not owners else owners[0]
 
     def take_channel(self, ecm_channel_id: int, owner: OwnerT) -> None:
         """Note a channel; `channel_holder` was asked before."""

@@ -150,8 +150,8 @@ class EcmgSession:
         self.end(reason, orderly=True)
 
     def connection_lost(self, reason: str = "the scrambler closed the connection") -> None:
-        """Take note that the connection is gone."""
-        self.end(reason, "it does so when it restarts or is set up anew: look at its log")
+        """Take note that the connection is gone; orderly where no channel was open any more."""
+        self.end(reason, "it does so when it restarts or is set up anew: look at its log", self.channel is None)
 
     def end(self, reason: str, advice: str = "", orderly: bool = False) -> None:
         """End the session, and give back its ids."""

@@ -1,0 +1,1 @@
+"""ECMs for scramblers: the server of ECMG⇔SCS around `protocol.simulcrypt.ecmg`."""

@@ -1,0 +1,71 @@
+"""Makes the ECMs that scramblers order, under the product keys of the present epoch."""
+
+import os
+from collections.abc import Callable, Sequence
+
+from cad.clock import Clock
+from cad.ecmg.services import ServiceBook, refusal
+from emm.calendar import Calendar
+from emm.ecm import EcmHeader, EcmSealer, Parity
+from emm.errors import BuildError, CalendarError
+from emm.secret import KEY_SIZE
+from protocol.mpegts.packet import LAST_FREE_PID, Packing, SectionPacketizer
+from protocol.simulcrypt.ecmg.words import OrderRefusedError
+from protocol.simulcrypt.ecmg_scs import ErrorStatus
+
+
+class SealingMaker:
+    """Implements `protocol.simulcrypt.ecmg.streams.EcmMaker`. `random(n)` returns n bytes for one session key each.
+
+    The time in an ECM is the card's only clock: it comes from `clock`, which never goes back. The epoch is that of
+    this time. With `packets` the section is put into whole TS packets, whose PID and counter the scrambler sets.
+    """
+
+    def __init__(
+        self,
+        sealer: EcmSealer,
+        calendar: Calendar,
+        clock: Clock,
+        book: ServiceBook,
+        *,
+        packets: bool = False,
+        random: Callable[[int], bytes] = os.urandom,
+    ) -> None:
+        self._sealer = sealer
+        self._calendar = calendar
+        self._clock = clock
+        self._book = book
+        self._packets = packets
+        self._random = random
+        self._epoch = 0
+        self._epoch_start = self._epoch_end = 0
+
+    def __repr__(self) -> str:
+        return "<SealingMaker>"
+
+    def make(self, cp_number: int, words: Sequence[bytes], access_criteria: bytes) -> bytes:
+        """Return the ECM of this crypto-period; table_id follows its parity. Raises OrderRefusedError."""
+        audience = self._book.audience(access_criteria)
+        now = int(self._clock.now())
+        try:
+            header = EcmHeader(
+                Parity.ODD if cp_number & 1 else Parity.EVEN, now, audience.service_id, self._epoch_of(now)
+            )
+            section = self._sealer.seal(header, audience.product_ids, words, self._random(KEY_SIZE))
+        except BuildError as error:
+            raise refusal(str(error)) from None
+        except CalendarError as error:
+            raise OrderRefusedError(str(error), ErrorStatus.UNRECOVERABLE) from None
+        return in_packets(section) if self._packets else section
+
+    def _epoch_of(self, now: int) -> int:
+        if not self._epoch_start <= now < self._epoch_end:
+            self._epoch = self._calendar.epoch(now)
+            self._epoch_start = self._calendar.epoch_start(self._epoch)
+            self._epoch_end = self._calendar.epoch_end(self._epoch)
+        return self._epoch
+
+
+def in_packets(section: bytes) -> bytes:
+    """Return the section in as many TS packets as it needs, one or two."""
+    return b"".join(SectionPacketizer(LAST_FREE_PID, Packing.PER_SECTION).push(section))
