@@ -17,6 +17,7 @@ from cad.metrics import Metrics
 from config.settings import MqttSettings
 from protocol.portal import topics
 from protocol.portal.replies import NodeState
+from protocol.portal.version import SCHEMAS
 
 log = structlog.get_logger(__name__)
 
@@ -164,6 +165,7 @@ class PortalLink:
             online=online,
             role=self._role if online else "none",
             version=version("cad"),
+            schemas=SCHEMAS,
             since=self._since if online else None,
         )
         return state.model_dump_json().encode()

@@ -47,9 +47,13 @@ class Reject(Message):
 
 
 class NodeState(Message):
-    """Retained on the node's own topic; the broker publishes `online` false when the daemon is gone."""
+    """Retained on the node's own topic; the broker publishes `online` false when the daemon is gone.
+
+    `schemas` are the versions of these messages that the node serves, one for each major version.
+    """
 
     online: bool
     role: Literal["active", "standby", "none"]
     version: Text
+    schemas: tuple[Annotated[str, Field(pattern=r"^[1-9][0-9]*\.[0-9]+$")], ...] = ()
     since: Moment | None = None

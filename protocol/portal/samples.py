@@ -84,7 +84,8 @@ class _Sampler:
                 return True
             case "string":
                 return _text(schema, name)
-        return None
+            case _:
+                return None
 
     def _object(self, schema: dict[str, Any]) -> dict[str, Any]:
         wanted = set(schema.get("required", [])) | ((_BY_NAME.keys() - _LEFT_OUT) if not self._whole else set())

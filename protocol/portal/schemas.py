@@ -65,6 +65,8 @@ class Described:
     def example(self) -> dict[str, Any] | None:
         """Return a payload that the model takes; None where no example can be made up."""
         made = sample(self.schema(), whole=not self.sent_by_portal)
+        if self.kind is Kind.REJECT:
+            made |= {"code": Code.UNREADABLE.value, "reason": "the payload is not JSON in UTF-8", "id": None}
         try:
             self.model.model_validate_json(json.dumps(made))
         except ValidationError:
@@ -87,9 +89,7 @@ def messages() -> Iterator[Described]:
     yield Described("reply", Kind.REPLY, f"{topics.ROOT}/{{operator}}/rep/{{client}}", Reply, f"cad.v{MAJOR}.reply")
     for (resource, name), event in EVENTS.items():
         topic = f"{topics.ROOT}/{{operator}}/evt/{resource}/{name}"
-        yield Described(
-            f"event.{resource}.{name}", Kind.EVENT, topic, event, f"cad.v{MAJOR}.{resource}.{name}"
-        )
+        yield Described(f"event.{resource}.{name}", Kind.EVENT, topic, event, f"cad.v{MAJOR}.{resource}.{name}")
     yield Described("reject", Kind.REJECT, f"{topics.ROOT}/{{operator}}/rej", Reject, f"cad.v{MAJOR}.reject")
     yield Described("node-state", Kind.STATE, f"{topics.ROOT}/_node/{{node}}/state", NodeState)
 
