@@ -112,12 +112,9 @@ class OutputComposer:
         # The last second may have no room for a full datagram when its turn comes; a smaller one keeps up the rate.
         if self.plan.null_packets and room < self._per_datagram and now < self._last_at + self._interval_s:
             return []
-        packets: list[bytes] = []
-        while len(packets) < room:
-            packet = self._next(now)
-            if packet is None:
-                break
-            packets.append(packet)
+        for each in self._tables:
+            self._urgent.extend(each.due(now))
+        packets = self._fill(room, self._emms.allowance(now) // PACKET_BITS, now) if room else []
         if self.plan.null_packets:
             missing = room - len(packets)
             self.counts.null_packets += missing
@@ -127,24 +124,24 @@ class OutputComposer:
             self._stream.spend(len(packets) * PACKET_BITS, now)
         return packets
 
-    def _next(self, now: float) -> bytes | None:
-        for each in self._tables:
-            self._urgent.extend(each.due(now))
-        unfinished = self._queue.unfinished
-        if self._urgent and not unfinished:
-            return self._urgent.popleft()
-        if not unfinished and not self._room_for_emm(now):
-            return None
-        packet = self._queue.next_packet()
-        if packet is not None:
-            self._emms.spend(PACKET_BITS, now)
-            self.counts.emm_packets += 1
-        return packet
-
-    def _room_for_emm(self, now: float) -> bool:
-        """Whether the next EMM packet, and what must follow it directly, is within the rate of EMMs."""
-        room = math.floor(self._emms.allowance(now) / PACKET_BITS)
-        return room > 0 and 0 < self._queue.together() <= room
+    def _fill(self, room: int, emm_room: int, now: float) -> list[bytes]:
+        """Up to `room` packets of tables and EMMs, up to `emm_room` of them EMMs unless one has been begun."""
+        queue, packets, emms = self._queue, list[bytes](), 0
+        while len(packets) < room:
+            unfinished = queue.unfinished
+            if self._urgent and not unfinished:
+                packets.append(self._urgent.popleft())
+                continue
+            if not unfinished and not 0 < queue.together() <= emm_room - emms:
+                break
+            packet = queue.next_packet()
+            if packet is None:
+                break
+            packets.append(packet)
+            emms += 1
+        self._emms.spend(emms * PACKET_BITS, now)
+        self.counts.emm_packets += emms
+        return packets
 
 
 def _cat(plan: OutputPlan) -> bytes:
