@@ -37,7 +37,7 @@ class Database:
             self.path.touch(mode=0o600)
             self._engine = engine.make_engine(self.path)
             self._connection = self._engine.connect()
-            with self._connection.begin():
+            with engine.references_unchecked(self._connection), self._connection.begin():
                 engine.migrate(self._connection)
         except OSError as error:
             raise LedgerUnavailable(

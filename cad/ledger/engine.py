@@ -1,6 +1,8 @@
 """SQLite as the ledger uses it: one connection alone writes and checkpoints; commits are flushed to the disk (D12)."""
 
+import contextlib
 import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -75,8 +77,26 @@ def _connect(path: Path) -> sqlite3.Connection:
     return connection
 
 
+@contextlib.contextmanager
+def references_unchecked(connection: Connection) -> Iterator[None]:
+    """Let tables be made anew: while the block lasts, rows may refer to a table that is not there.
+
+    SQLite takes no notice of this inside a transaction, so it has to stand around one.
+    """
+    raw = connection.connection.cursor()
+    raw.execute("PRAGMA foreign_keys = OFF")
+    try:
+        yield
+    finally:
+        raw.execute("PRAGMA foreign_keys = ON")
+        raw.close()
+
+
 def migrate(connection: Connection) -> None:
-    """Bring the tables to the newest schema, in one transaction. Raises LedgerRefused for a schema of the future."""
+    """Bring the tables to the newest schema, in one transaction. Raises LedgerRefused for a schema of the future.
+
+    The caller has references unchecked meanwhile; here they are checked at the end.
+    """
     script = ScriptDirectory.from_config(_config())
     current = MigrationContext.configure(connection).get_current_revision()
     if current == script.get_current_head():
@@ -88,6 +108,8 @@ def migrate(connection: Connection) -> None:
     config = _config()
     config.attributes["connection"] = connection
     command.upgrade(config, "head")
+    if broken := connection.exec_driver_sql("PRAGMA foreign_key_check").fetchall():
+        raise LedgerRefused(f"the ledger's tables do not fit together: {broken[:3]}; put the last backup back")
 
 
 def _config() -> Config:

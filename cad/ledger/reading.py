@@ -153,7 +153,7 @@ def card_view(connection: Connection, address: int, grants: Grants, now: float) 
         .limit(CHANGES_SHOWN)
     ).fetchall()
     aired = _airs_of(connection, [row.seq for row in history])
-    live = [row for row in (SubscriptionRow(*one[:9]) for one in found) if row.live(now)]
+    live = [row for row in (SubscriptionRow(*one[:13]) for one in found) if row.live(now)]
     offers = {offer.id: offer for offer in rows.offers_by_id(connection, {row.offer_id for row in live})}
     return CardView(
         address=card.address,

@@ -167,6 +167,7 @@ def _offer(row: Any) -> OfferRow:
         row.heading,
         row.products,
         row.changed_at,
+        row.terms,
     )
 
 
@@ -207,9 +208,33 @@ def _update(table: Table, key: str, columns: Sequence[str]) -> Many:
     return Many(statement, [*(f"to_{name}" for name in columns), "of_key"])
 
 
-_CARD_COLUMNS: Final = ("state", "reason", "subscriber", "key_version", "revision", "rev", "change_seq", "changed_at")
-_OFFER_COLUMNS: Final = ("rev", "kind", "names", "heading", "products", "changed_at")
-_SUBSCRIPTION_COLUMNS: Final = ("rev", "address", "offer_id", "starts_at", "ends_at", "changed_at")
+_CARD_COLUMNS: Final = (
+    "state",
+    "reason",
+    "subscriber",
+    "key_version",
+    "revision",
+    "rev",
+    "change_seq",
+    "assigned_at",
+    "changed_at",
+    "blocked",
+    "open_until",
+    "replaced_by",
+)
+_OFFER_COLUMNS: Final = ("rev", "kind", "names", "heading", "products", "changed_at", "terms")
+_SUBSCRIPTION_COLUMNS: Final = (
+    "rev",
+    "address",
+    "offer_id",
+    "starts_at",
+    "ends_at",
+    "changed_at",
+    "minimum_until",
+    "protected",
+    "phase",
+    "due_at",
+)
 _INSERTS: Final = {table.name: _insert(table) for table in schema.metadata.sorted_tables}
 _UPDATES: Final = {
     "cards": _update(schema.cards, "address", _CARD_COLUMNS),

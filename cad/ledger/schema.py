@@ -56,12 +56,29 @@ cards: Final = Table(
     Column("change_seq", BIG, nullable=False),
     Column("assigned_at", Double, nullable=False),
     Column("changed_at", Double, nullable=False),
+    Column("blocked", Integer, nullable=False, server_default="0"),
+    Column("open_until", BIG),
+    Column("replaced_by", BIG),
     CheckConstraint("address BETWEEN 0 AND 99999999999", name="address"),
-    CheckConstraint("state IN ('active', 'suspended')", name="state"),
+    CheckConstraint(
+        "state IN ('stock', 'assigned', 'active', 'suspended', 'lost', 'stolen', 'defective', 'replaced', 'returned',"
+        " 'blacklisted')",
+        name="state",
+    ),
     CheckConstraint("revision BETWEEN 0 AND 4294967295", name="revision"),
     CheckConstraint("key_version BETWEEN 0 AND 255", name="key_version"),
 )
+"""`state` as in `cad.ledger.decide.lifecycle`. `blocked` 1: for default, which outlives report and replacement.
+
+`open_until`: reopened on a promise to pay, and blocked again from then on (S12).
+"""
 Index("ix_cards_operator_subscriber", cards.c.operator, cards.c.subscriber)
+Index(
+    "ix_cards_open_until",
+    cards.c.open_until,
+    sqlite_where=cards.c.open_until.is_not(None),
+    postgresql_where=cards.c.open_until.is_not(None),
+)
 
 offers: Final = Table(
     "offers",
@@ -75,6 +92,7 @@ offers: Final = Table(
     Column("heading", Text),
     Column("products", Text, nullable=False),
     Column("changed_at", Double, nullable=False),
+    Column("terms", Text),
     UniqueConstraint("operator", "offer"),
 )
 
@@ -90,8 +108,21 @@ subscriptions: Final = Table(
     Column("starts_at", BIG, nullable=False),
     Column("ends_at", BIG),
     Column("changed_at", Double, nullable=False),
+    Column("minimum_until", BIG),
+    Column("protected", Integer, nullable=False, server_default="0"),
+    Column("phase", Integer, nullable=False, server_default="0"),
+    Column("due_at", BIG),
     UniqueConstraint("operator", "subscription"),
     CheckConstraint("ends_at IS NULL OR ends_at >= starts_at", name="window"),
+)
+"""`minimum_until`, `protected`: the terms at the time of the order. `phase` and `due_at`: which facts for the invoice
+have been told, and when the next is due (`cad.ledger.facts`).
+"""
+Index(
+    "ix_subscriptions_due_at",
+    subscriptions.c.due_at,
+    sqlite_where=subscriptions.c.due_at.is_not(None),
+    postgresql_where=subscriptions.c.due_at.is_not(None),
 )
 
 commands: Final = Table(
@@ -189,3 +220,17 @@ stock_cards: Final = Table(
     CheckConstraint("(made_at IS NULL) = (check_values IS NULL)", name="made"),
 )
 """Which chip (serial number in hexadecimal) has which address; in stock from `made_at` until the card is assigned."""
+
+facts: Final = Table(
+    "facts",
+    metadata,
+    Column("operator", Text, nullable=False),
+    Column("number", BIG, nullable=False),
+    Column("address", BIG, nullable=False),
+    Column("fact", Text, nullable=False),
+    Column("payload", Text, nullable=False),
+    Column("made_at", Double, nullable=False),
+    PrimaryKeyConstraint("operator", "number"),
+)
+"""Facts for the invoice (S10), numbered without gaps for each operator; what was published, to publish it again."""
+Index("ix_facts_operator_made_at", facts.c.operator, facts.c.made_at)

@@ -3,7 +3,7 @@
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Final
 
@@ -33,6 +33,9 @@ class CardRow:
     change_seq: int
     assigned_at: float
     changed_at: float
+    blocked: int = 0
+    open_until: int | None = None
+    replaced_by: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +51,7 @@ class OfferRow:
     heading: str | None
     products: str
     changed_at: float
+    terms: str | None = None
 
     def slugs(self) -> tuple[str, ...]:
         """Return the slugs of its products."""
@@ -67,6 +71,10 @@ class SubscriptionRow:
     starts_at: int
     ends_at: int | None
     changed_at: float
+    minimum_until: int | None = None
+    protected: int = 0
+    phase: int = 0
+    due_at: int | None = None
 
     def live(self, now: float) -> bool:
         """Return whether it opens something now or later."""
@@ -163,19 +171,7 @@ class WorkingSet:
         row = self.cards[address]
         if row.revision >= REVISION_MAX:
             raise OverflowError(f"card {address} has used up its revisions")
-        raised = CardRow(
-            address=row.address,
-            operator=row.operator,
-            state=row.state,
-            reason=row.reason,
-            subscriber=row.subscriber,
-            key_version=row.key_version,
-            revision=row.revision + 1,
-            rev=row.rev,
-            change_seq=change_seq,
-            assigned_at=row.assigned_at,
-            changed_at=at,
-        )
+        raised = replace(row, revision=row.revision + 1, change_seq=change_seq, changed_at=at)
         self.cards[address] = raised
         return raised
 

@@ -7,6 +7,7 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import create_engine, event, inspect
+from sqlalchemy.exc import IntegrityError
 
 from cad.ledger import engine, schema
 from cad.ledger.errors import LedgerRefused, LedgerUnavailable
@@ -139,3 +140,33 @@ def test_a_folder_that_is_missing_is_named(tmp_path: Path) -> None:
 
     with pytest.raises(LedgerUnavailable, match="check that its folder exists"):
         Store(tmp_path / "nowhere" / "ledger.db", bytes(32), LedgerOptions()).open(Grants(), 0.0)
+
+
+def test_a_ledger_of_the_first_schema_keeps_its_rows_and_their_references(tmp_path: Path) -> None:
+    from alembic import command
+
+    path = tmp_path / "ledger.db"
+    held = engine.make_engine(path).connect()
+    config = engine._config()
+    config.attributes["connection"] = held
+    with held.begin():
+        command.upgrade(config, "0002")
+        held.exec_driver_sql(
+            "INSERT INTO cards VALUES (7, 'karjaa', 'suspended', 'unpaid', 'anna', 1, 4, 2, 3, 1.5, 2.5),"
+            " (8, 'karjaa', 'active', NULL, 'bert', 1, 1, 0, 1, 1.5, 2.5)"
+        )
+        held.exec_driver_sql("INSERT INTO offers VALUES (1, 'karjaa', 'basic', 0, 'package', '{}', NULL, '[]', 1.0)")
+        held.exec_driver_sql(
+            "INSERT INTO subscriptions VALUES (1, 'karjaa', 's-1', 0, 7, 1, 100, NULL, 1.0),"
+            " (2, 'karjaa', 's-2', 0, 7, 1, 100, 100, 1.0)"
+        )
+    with engine.references_unchecked(held), held.begin():
+        engine.migrate(held)
+    with held.begin():
+        cards = held.exec_driver_sql("SELECT address, state, revision, blocked, open_until FROM cards").fetchall()
+        due = held.exec_driver_sql("SELECT subscription, phase, due_at FROM subscriptions").fetchall()
+    assert [tuple(row) for row in cards] == [(7, "suspended", 4, 1, None), (8, "active", 1, 0, None)]
+    assert [tuple(row) for row in due] == [("s-1", 0, 100), ("s-2", 0, None)], "what was never told is due"
+    with pytest.raises(IntegrityError), held.begin():
+        held.exec_driver_sql("DELETE FROM cards WHERE address = 7")
+    held.close()
