@@ -1,4 +1,4 @@
-"""The TLS side of the connection to the broker."""
+"""TLS for the connection to the broker, and why a certificate or key file cannot be used."""
 
 import ssl
 
@@ -18,7 +18,7 @@ def client_context(settings: MqttTlsSettings) -> ssl.SSLContext:
     try:
         context = ssl.create_default_context(cafile=str(settings.ca_file))
     except OSError as error:
-        raise TlsFilesError(f"mqtt.tls.ca_file {settings.ca_file} cannot be used: {_reason(error)}") from None
+        raise TlsFilesError(f"mqtt.tls.ca_file {settings.ca_file} cannot be used: {files_reason(error)}") from None
     if settings.cert_file is not None:
         try:
             # The empty password keeps OpenSSL from asking for one on the terminal.
@@ -26,12 +26,13 @@ def client_context(settings: MqttTlsSettings) -> ssl.SSLContext:
         except OSError as error:
             raise TlsFilesError(
                 f"mqtt.tls.cert_file {settings.cert_file} with key_file {settings.key_file} cannot be used:"
-                f" {_reason(error)}"
+                f" {files_reason(error)}"
             ) from None
     return context
 
 
-def _reason(error: OSError) -> str:
+def files_reason(error: OSError) -> str:
+    """Why OpenSSL cannot use a file, in words."""
     match error:
         case ssl.SSLError(reason="KEY_VALUES_MISMATCH"):
             return "certificate and key do not belong together"

@@ -230,6 +230,18 @@ class Ledger:
         """Return the cards of one subscriber."""
         return await self._run(self._store.read, lambda held: reading.find_cards(held, operator, subscriber))
 
+    async def cards_of(self, operator: str) -> list[int]:
+        """Return the addresses of all cards of one operator, rising."""
+        found: list[int] = []
+        while len(
+            block := await self._run(
+                self._store.read,
+                lambda held, after=found[-1] if found else -1: reading.card_block(held, [operator], after).addresses,
+            )
+        ):
+            found += block.tolist()
+        return found
+
     async def load_cards(self, network: str) -> AsyncIterator[CardBlock]:
         """Yield all cards of a network in blocks, rising by address."""
         operators, after = self._operators(network), -1
@@ -288,9 +300,8 @@ class Ledger:
             await asyncio.sleep(0)
         return check.finish(accept_rollbacks=accept_rollbacks)
 
-    async def audit_export(self) -> AsyncIterator[tuple[dict[str, Any], str]]:
-        """Yield each record as a mapping with its MAC in hexadecimal, from the first on. Does not verify."""
-        after = 0
+    async def audit_export(self, after: int = 0) -> AsyncIterator[tuple[dict[str, Any], str]]:
+        """Yield each record above a seq as a mapping with its MAC in hexadecimal, in order. Does not verify."""
         while rows := await self._run(self._store.read, _audit_rows(after)):
             after = rows[-1][0]
             for _, record, mac in rows:
