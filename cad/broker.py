@@ -53,12 +53,12 @@ class BrokerConnection:
     Messages wait in memory until they are taken. When too many wait, nothing more is read from the broker.
     """
 
-    def __init__(self, settings: MqttSettings, will_topic: str, will: bytes) -> None:
+    def __init__(self, settings: MqttSettings, will_topic: str | None = None, will: bytes = b"") -> None:
         self.session_present = False
         self.send_window = 20
         self._settings = settings
         self._receive_maximum = min(0xFFFF, max(RECEIVE_MAXIMUM_MIN, 2 * settings.batch_max))
-        self._will = aiomqtt.Will(will_topic, will, qos=1, retain=True)
+        self._will = None if will_topic is None else aiomqtt.Will(will_topic, will, qos=1, retain=True)
         self._inbox: deque[Received] = deque()
         self._stirred = asyncio.Event()
         self._unacked = 0
@@ -97,17 +97,18 @@ class BrokerConnection:
         """Wait until the connection ends, and say why."""
         return await asyncio.shield(self._ended)
 
-    async def subscribe(self, topic_filter: str) -> None:
-        """Subscribe with QoS 1; retained messages are not wanted. Raises BrokerDownError, also when it is denied."""
+    async def subscribe(self, topic_filter: str, *, retained: bool = False) -> None:
+        """Subscribe with QoS 1; `retained`: also to what the broker keeps. Raises BrokerDownError, also when denied."""
         assert self._client is not None
-        options = SubscribeOptions(qos=1, retainHandling=SubscribeOptions.RETAIN_DO_NOT_SEND)
+        kept = SubscribeOptions.RETAIN_SEND_ON_SUBSCRIBE if retained else SubscribeOptions.RETAIN_DO_NOT_SEND
+        options = SubscribeOptions(qos=1, retainHandling=kept)
         try:
             answers = await self._client.subscribe(topic_filter, options=options)
         except aiomqtt.MqttError as error:
             raise explain(error, self._log.text) from None
         if any(isinstance(answer, ReasonCode) and answer.is_failure for answer in answers):
             raise BrokerDownError(
-                f"the broker denies the subscription to {topic_filter}", "correct its access list for the daemon"
+                f"the broker denies the subscription to {topic_filter}", "correct its access list"
             )
 
     async def take(self, limit: int, linger_s: float) -> list[Received]:
@@ -224,7 +225,7 @@ class BrokerConnection:
             text = getattr(properties, "ReasonString", None) or str(reason)
             self._end(
                 f"the connection to the broker ended: {self._log.text or text}",
-                "the daemon connects again by itself; look at the broker if it goes on",
+                "it is tried again by itself; look at the broker if it goes on",
             )
 
         inner.on_connect = connected
@@ -268,7 +269,7 @@ class BrokerConnection:
 
     def _fail(self, error: Exception) -> None:
         assert self._client is not None
-        self._end(f"the connection to the broker failed: {error}", "the daemon connects again by itself")
+        self._end(f"the connection to the broker failed: {error}", "it is tried again by itself")
         self._forget_socket(self._client)
 
     def _pause(self) -> None:
@@ -386,4 +387,4 @@ def _password(settings: MqttSettings) -> str | None:
 
 
 def _gone(what: str) -> BrokerDownError:
-    return BrokerDownError(f"there is no connection to the broker: {what}", "the daemon connects again by itself")
+    return BrokerDownError(f"there is no connection to the broker: {what}", "it is tried again by itself")

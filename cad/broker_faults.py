@@ -1,4 +1,4 @@
-"""What goes wrong between the daemon and the broker, in words, and what to do about it."""
+"""What goes wrong on the way to the broker, in words, and what to do about it."""
 
 from typing import Final
 
@@ -42,7 +42,7 @@ def explain(error: Exception, last_words: str) -> BrokerDownError:
     """Say why there is no connection; `last_words` is the last error that the MQTT library wrote."""
     if isinstance(error, MqttConnectError):
         return BrokerDownError(
-            f"the broker refuses the daemon: {error.rc}",
+            f"the broker refuses us: {error.rc}",
             "correct username, password or certificate, or the broker's own rules",
         )
     text = "the broker does not answer: timed out" if isinstance(error, TimeoutError) else str(error)

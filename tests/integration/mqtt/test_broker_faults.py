@@ -179,5 +179,5 @@ async def test_a_broker_that_refuses_the_user(tmp_path: Path) -> None:
         said = await failure(tmp_path, MqttSettings(host=HOST, port=broker.port, username="cad"))
     finally:
         broker.kill()
-    assert "refuses the daemon" in said
+    assert "refuses us" in said
     assert "correct username, password or certificate" in said
