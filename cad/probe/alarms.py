@@ -69,6 +69,7 @@ class Limits:
     """When something is an alarm. Seconds; shares 0..1. `emm_bps`: what is allocated, None = not known."""
 
     no_signal_s: float = 5.0
+    no_first_signal_s: float = 2.0
     cat_missing_s: float = 2.0
     emm_silent_s: float = 10.0
     emm_bps: int | None = None
@@ -90,13 +91,14 @@ class Alarm:
 
 def judge(found: ProbeDocument, limits: Limits) -> list[Alarm]:
     """Everything that is wrong now, the most urgent first."""
-    if found.stream.silence_s > limits.no_signal_s:
+    quiet = found.stream.silence_s
+    if quiet > (limits.no_signal_s if found.stream.packets else limits.no_first_signal_s):
         # Everything else follows from it.
-        return [Alarm(Code.NO_SIGNAL, "stream", f"no packet for {found.stream.silence_s:.0f} s")]
+        return [Alarm(Code.NO_SIGNAL, "stream", f"no packet for {quiet:.0f} s")]
     alarms = [*_stream(found), *_cat(found, limits), *_emm(found, limits), *_cards(found, limits)]
     for service in found.services:
         if service.ecm_pid is not None:
-            alarms += _ecm(service, limits)
+            alarms += _ecm(service, limits, quiet)
     return sorted(alarms, key=lambda alarm: not alarm.code.wake)
 
 
@@ -109,7 +111,8 @@ def _stream(found: ProbeDocument) -> Iterator[Alarm]:
 
 def _cat(found: ProbeDocument, limits: Limits) -> Iterator[Alarm]:
     cat = found.cat
-    if cat.silence_s > limits.cat_missing_s:
+    # Here and below: a stream that has just stopped does not raise an alarm for each thing in it.
+    if cat.silence_s - found.stream.silence_s > limits.cat_missing_s:
         yield Alarm(Code.CAT_MISSING, "CAT", f"no CAT for {cat.silence_s:.1f} s")
         return
     if cat.count and cat.emm_pid is None:
@@ -128,7 +131,7 @@ def _emm(found: ProbeDocument, limits: Limits) -> Iterator[Alarm]:
     emm = found.emm
     if found.cat.emm_pid is None:
         return
-    if emm.silence_s > limits.emm_silent_s:
+    if emm.silence_s - found.stream.silence_s > limits.emm_silent_s:
         yield Alarm(Code.EMM_SILENT, "EMM", f"no EMM for {emm.silence_s:.0f} s on PID 0x{found.cat.emm_pid:04X}")
     if limits.emm_bps is not None and emm.busiest_second_bits > limits.emm_bps:
         text = f"{emm.busiest_second_bits} bit in one second, {limits.emm_bps} are allocated"
@@ -157,10 +160,10 @@ def _cards(found: ProbeDocument, limits: Limits) -> Iterator[Alarm]:
             return
 
 
-def _ecm(service: ServiceDocument, limits: Limits) -> Iterator[Alarm]:
+def _ecm(service: ServiceDocument, limits: Limits, quiet: float) -> Iterator[Alarm]:
     subject = f"service {service.service_id}"
     silence = service.ecm_silence_s or 0.0
-    if silence > limits.ecm_missing_s:
+    if silence - quiet > limits.ecm_missing_s:
         yield Alarm(Code.ECM_MISSING, subject, f"no ECM for {silence:.0f} s on PID 0x{service.ecm_pid:04X}")
         return
     if service.ecm_late_recent:

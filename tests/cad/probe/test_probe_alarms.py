@@ -200,6 +200,17 @@ def test_a_silent_stream_raises_only_that() -> None:
     assert codes(air) == {Code.NO_SIGNAL}, "also when nothing ever came"
 
 
+def test_a_stream_that_has_just_stopped_raises_nothing_before_its_time() -> None:
+    air = healthy()
+    air.now += 4.5
+    air.probe.tick(air.now)
+    assert codes(air) == set()
+    start = Air()
+    start.now += 2.1
+    start.probe.tick(start.now)
+    assert codes(start) == {Code.NO_SIGNAL}
+
+
 def test_group_and_global_emms_alone_are_no_cards() -> None:
     air = Air()
     air.pass_time(5, [emm(3, kind=EmmKind.GROUP), emm(0, kind=EmmKind.GLOBAL)] * 20)
