@@ -18,6 +18,9 @@ log = structlog.get_logger("cad.ecmg")
 UNREAD_MAX_BYTES: Final = 65_536
 """Answers that may wait for a scrambler that does not read; then nothing more is read from it."""
 
+UNSENT_MAX_BYTES: Final = 131_072
+"""What the kernel may hold of them besides."""
+
 STALLED_MAX_S: Final = 10.0
 """A scrambler that takes no answers for so long, or does not let its connection end, is cut off."""
 
@@ -87,6 +90,7 @@ class ScramblerConnection(asyncio.BufferedProtocol):
         if plain is not None:
             plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             plain.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            plain.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, UNSENT_MAX_BYTES)
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Return where the next piece goes."""

@@ -200,7 +200,7 @@ class EcmgSession:
         # An error is never answered with an error: two ends would never stop.
         if int.from_bytes(whole[1:3], "big") not in ERROR_MESSAGES:
             ids = ids_in(whole)
-            channel_id = ids.get(ECM_CHANNEL_ID.parameter_type, self._channel_id)
+            channel_id = ids.get(ECM_CHANNEL_ID.parameter_type, self.channel_id)
             stream_id = ids.get(ECM_STREAM_ID.parameter_type)
             self._say_error(channel_id, stream_id, status, information, version)
             self._events.append(Refused(what, status, stream_id))
@@ -325,14 +325,15 @@ class EcmgSession:
 
     def _stream_status(self, stream_id: int, stream: Stream) -> StreamStatus:
         return StreamStatus(
-            ecm_channel_id=self._channel_id,
+            ecm_channel_id=self.channel_id,
             ecm_stream_id=stream_id,
             ecm_id=stream.ecm_id,
             access_criteria_transfer_mode=AC_WITH_EVERY_CW,
         )
 
     @property
-    def _channel_id(self) -> int:
+    def channel_id(self) -> int:
+        """The id of the channel, 0 while there is none."""
         return 0 if self.channel is None else self.channel.ecm_channel_id
 
     def _refuse(self, what: str, status: ErrorStatus, about: Any, parameter_type: int | None = None) -> None:

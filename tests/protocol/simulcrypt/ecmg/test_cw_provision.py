@@ -7,11 +7,11 @@ from hypothesis import strategies as st
 from protocol.errors import EncodeError
 from protocol.simulcrypt.ecmg.cw_provision import read_cw_provision, write_ecm_response
 from protocol.simulcrypt.ecmg_scs import ECMG_SCS, VERSIONS, CwProvision, EcmResponse
-from protocol.simulcrypt.schema import Decoded, MessageError
+from protocol.simulcrypt.schema import Decoded, Interface, MessageError
 from tests.support.ecmg_dialogue import provision
 from tests.support.simulcrypt_strategies import messages, mutated
 
-ORDERS = messages(ECMG_SCS).filter(lambda drawn: isinstance(drawn[0], CwProvision))
+ORDERS = messages(Interface("orders", (CwProvision,), ECMG_SCS.error_status, VERSIONS))
 ORDER = ECMG_SCS.encode(provision(5, cp_duration=100), 3)
 USER_DEFINED = bytes.fromhex("8001 0003 010203")
 
