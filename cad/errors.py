@@ -35,3 +35,15 @@ class CheckFailedError(CadError):
 
 class StockRefusedError(CadError):
     """A card number cannot be reserved, given to this chip or put in stock."""
+
+
+class NumbersUsedUpError(StockRefusedError):
+    """All numbers that were reserved for a batch have gone to chips."""
+
+
+class JournalError(CadError):
+    """The journal of a batch cannot be read or written, or is another batch's."""
+
+
+class BatchFileError(CadError):
+    """A batch file, a delivery of transport keys or a result file cannot be used."""

@@ -11,6 +11,7 @@ from cad import clock as clocks
 from cad.clock import SystemClock
 from cad.errors import NotFoundError
 from cad.explain import explain_card, explain_channel
+from cad.ledger import stock
 from cad.ledger.ledger import Ledger
 from cad.ledger.model import CardView
 from cad.on_air import OnAir
@@ -74,9 +75,7 @@ class HeadendView:
         address = card_number.parse(card)
         view = await self._ledger.card_view(address)
         if view is None:
-            raise NotFoundError(
-                f"card {card_number.spell(address)} was never assigned: no order for it can have been accepted"
-            )
+            raise NotFoundError(await self._why_unassigned(address))
         network = self._network_of(view)
         now = self._clock.now()
         live = self._on_air.networks.get(network.id)
@@ -125,6 +124,14 @@ class HeadendView:
         """Take the machine's clock as it is."""
         self._clock.believe()
         return {"now": clocks.spell(self._clock.now()), "suspect": self._clock.suspect}
+
+    async def _why_unassigned(self, address: int) -> str:
+        number = card_number.spell(address)
+        made = await self._ledger.perform(lambda _, held: stock.at(held, address))
+        if made is None:
+            return f"card {number} was never assigned: no order for it can have been accepted"
+        state = "is being made" if made.made_at is None else f"is in stock since {clocks.spell(made.made_at)}"
+        return f"card {number} {state} (batch {made.batch} of {made.operator}) and was never assigned"
 
     def _network_of(self, view: CardView) -> NetworkSettings:
         settings = self._on_air.settings

@@ -9,7 +9,15 @@ from typing import Any, Final
 import httpx
 
 from cad.cli.options import DEFAULT_CONFIG, DEFAULT_SOCKET
-from cad.errors import CadError, CheckFailedError, DaemonUnreachableError, NotFoundError
+from cad.errors import (
+    CadError,
+    CheckFailedError,
+    DaemonUnreachableError,
+    NotFoundError,
+    NumbersUsedUpError,
+    StockRefusedError,
+)
+from cad.ledger.errors import LedgerError
 from config.load import load
 from protocol.errors import CardNumberError
 
@@ -18,6 +26,9 @@ ERRORS: Final[dict[str, type[Exception]]] = {
     "CardNumberError": CardNumberError,
     "NotFoundError": NotFoundError,
     "AuditBroken": CheckFailedError,
+    "LedgerUnavailable": LedgerError,
+    "NumbersUsedUpError": NumbersUsedUpError,
+    "StockRefusedError": StockRefusedError,
 }
 
 
@@ -34,9 +45,9 @@ class DaemonClient:
         """Return the document that the daemon answers."""
         return self._ask("GET", path, parameters)
 
-    def post(self, path: str) -> dict[str, Any]:
+    def post(self, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         """Have the daemon do something, and return its answer."""
-        return self._ask("POST", path, {})
+        return self._ask("POST", path, {}, body)
 
     def lines(self, path: str) -> Iterator[str]:
         """Yield the lines of a long answer as they come."""
@@ -50,9 +61,11 @@ class DaemonClient:
         """Hang up."""
         self._client.close()
 
-    def _ask(self, method: str, path: str, parameters: dict[str, str]) -> dict[str, Any]:
+    def _ask(
+        self, method: str, path: str, parameters: dict[str, str], body: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
         with self._reached():
-            answer = self._client.request(method, path, params=parameters)
+            answer = self._client.request(method, path, params=parameters, json=body)
         _raise_if_refused(answer)
         found = answer.json()
         if not isinstance(found, dict):

@@ -1,6 +1,6 @@
 """The two HTTP applications: `public_app` for probes and Prometheus, `control_app` with everything else on top."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from starlette.applications import Starlette
@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from cad.errors import CadError, NotFoundError
+from cad.errors import CadError, NotFoundError, StockRefusedError
 from cad.health import Condition, Health
 from cad.http.facade import Headend
 from cad.ledger.errors import AuditBroken, LedgerError
@@ -21,6 +21,7 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 STATUS_OF_ERROR: tuple[tuple[type[Exception], int], ...] = (
     (CardNumberError, 400),
     (NotFoundError, 404),
+    (StockRefusedError, 409),
     (AuditBroken, 409),
     (LedgerError, 503),
     (CadError, 500),
@@ -34,10 +35,10 @@ def public_app(health: Health, metrics: Metrics) -> Starlette:
     return Starlette(routes=_public_routes(health, metrics))
 
 
-def control_app(headend: Headend, health: Health, metrics: Metrics) -> Starlette:
-    """What the `cad` command uses. To be served where only operators get in."""
+def control_app(headend: Headend, health: Health, metrics: Metrics, more: Sequence[Route] = ()) -> Starlette:
+    """What the `cad` command uses. To be served where only operators get in. `more`: routes of other parts."""
     return Starlette(
-        routes=_public_routes(health, metrics) + _control_routes(headend, health),
+        routes=[*_public_routes(health, metrics), *_control_routes(headend, health), *more],
         exception_handlers={kind: _refuse for kind, _ in STATUS_OF_ERROR},
     )
 

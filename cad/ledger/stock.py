@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, func, insert, select, update
 
-from cad.errors import StockRefusedError
+from cad.errors import NumbersUsedUpError, StockRefusedError
 from cad.ledger import schema, upkeep
 from cad.ledger.batch import Batch
 from protocol import card_number
@@ -126,7 +126,7 @@ def claim(
         highest = connection.execute(select(func.max(_stock.address)).where(within)).scalar_one()
         address = reserved.first if highest is None else int(highest) + 1
         if address > reserved.last:
-            raise StockRefusedError(f"the {reserved.count} numbers of batch {batch} are used up: begin another batch")
+            raise NumbersUsedUpError(f"the {reserved.count} numbers of batch {batch} are used up: begin another batch")
     elif not reserved.first <= address <= reserved.last or _at(connection, address) is not None:
         raise StockRefusedError(
             f"number {card_number.spell(address)} of the journal is not free in batch {batch}: was the ledger put back"

@@ -1,0 +1,1 @@
+"""Making cards: numbers from the ledger, keys from the key store, chips in readers."""
