@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hypothesis import settings
+from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
@@ -108,8 +108,8 @@ class Model:
         return "ok"
 
 
-ids = st.integers(0, 40).map("id-{}".format)
-revs = st.integers(0, 8)
+ids = st.one_of(st.integers(0, 9), st.integers(10, 10**9)).map("id-{}".format)
+revs = st.integers(0, 30)
 operators = st.sampled_from(OPERATORS)
 cards = st.sampled_from(CARDS)
 moments = st.one_of(st.none(), st.integers(-3, 6).map(lambda days: spell_moment(int(NOW) + days * 86_400)))
@@ -147,6 +147,15 @@ class LedgerMachine(RuleBasedStateMachine):
         self.store = open_store(Path(self.folder.name))
         self.model = Model()
         self.revisions: dict[int, tuple[int, object]] = {}
+        for operator in OPERATORS:
+            first = [assign(f"first-{card}", operator, card=card, rev=0) for card in CARDS if card in RANGES[operator]]
+            self.order([*first, *(offer(f"first-{name}", operator, offer=name, rev=0) for name in NAMES)])
+            names = zip(NAMES, first, strict=False)
+            for name, one in names:
+                card: Any = one.command
+                self.order(
+                    [subscribe(f"first-s-{name}", operator, subscription=name, card=card.card, offer=name, rev=0)]
+                )
 
     def teardown(self) -> None:
         if hasattr(self, "folder"):
@@ -162,6 +171,10 @@ class LedgerMachine(RuleBasedStateMachine):
             again = "again " if outcome.reply.status == "duplicate" else ""
             assert f"{again}{outcome.code}" == expected
             assert not (again and outcome.card_changes), "I2"
+        for change in {one.address: one for outcome in outcomes for one in outcome.card_changes}.values():
+            rights = {(right.product_id, right.start, right.end) for right in change.rights}
+            assert rights == self.model.rights(change.address), "what is told to the carousel"
+            assert change.suspended == (self.model.cards[change.address]["state"] == "suspended")
 
     @rule(days=st.integers(1, 2))
     def wait(self, days: int) -> None:
@@ -207,4 +220,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
 
 TestLedger = LedgerMachine.TestCase
-TestLedger.settings = settings(max_examples=15, stateful_step_count=20, deadline=None)
+# A life is short enough to be read as it is; making it shorter would take minutes.
+TestLedger.settings = settings(
+    max_examples=15, stateful_step_count=20, deadline=None, phases=[Phase.reuse, Phase.generate]
+)
