@@ -80,6 +80,9 @@ class BrokerConnection:
         except (aiomqtt.MqttError, TimeoutError) as error:
             self._forget_socket(client)
             raise explain(error, self._log.text) from None
+        except asyncio.CancelledError:
+            self._forget_socket(client)
+            raise
         self._read_ourselves(client)
         return self
 
@@ -107,9 +110,7 @@ class BrokerConnection:
         except aiomqtt.MqttError as error:
             raise explain(error, self._log.text) from None
         if any(isinstance(answer, ReasonCode) and answer.is_failure for answer in answers):
-            raise BrokerDownError(
-                f"the broker denies the subscription to {topic_filter}", "correct its access list"
-            )
+            raise BrokerDownError(f"the broker denies the subscription to {topic_filter}", "correct its access list")
 
     async def take(self, limit: int, linger_s: float) -> list[Received]:
         """Wait for a message, then a moment for company, and return at most `limit` of what has come.

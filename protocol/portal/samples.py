@@ -3,6 +3,7 @@
 from typing import Any, Final
 
 CARD: Final = "100000000008"
+OTHER_CARD: Final = "100000000016"
 CARD_PATTERN: Final = "^[0-9][0-9 -]*$"
 MOMENT: Final = "2026-12-01T18:00:00Z"
 _BY_NAME: Final[dict[str, Any]] = {
@@ -100,7 +101,7 @@ def _text(schema: dict[str, Any], name: str) -> str:
     if schema.get("format") == "date-time":
         return MOMENT
     if schema.get("pattern") == CARD_PATTERN:
-        return CARD
+        return CARD if name == "card" else OTHER_CARD
     return name.replace("_", "-") or "x"
 
 
