@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import socket
 from pathlib import Path
@@ -18,7 +19,6 @@ from cad.headend import HeadendView
 from cad.health import Health
 from cad.http.app import control_app, public_app
 from cad.http.server import HttpServer, bind_tcp, bind_unix
-from cad.http.stock import LedgerDesk, stock_routes
 from cad.intake import Intake
 from cad.ledger.ledger import Ledger
 from cad.ledger.model import Grants
@@ -31,6 +31,9 @@ from cad.outbox import Outbox
 from cad.portal_link import PortalLink
 from cad.supervisor import Supervisor
 from cad.systemd import Notifier
+from cad.technicians.desk import Desk
+from cad.technicians.people import People
+from cad.technicians.server import open_port, what_needs_restart
 from config.load import load
 from config.settings import Settings
 from emm.ecm import EcmSealer
@@ -91,6 +94,7 @@ class Daemon:
             self.clock, system_random.random, lambda task: self.metrics.restarts.labels(task).inc()
         )
         self._servers: list[HttpServer] = []
+        self._people = People(settings.technicians.people if settings.technicians else ())
         self._scrambler_listener: socket.socket | None = None
         self.ecmg: EcmgServer | None = None
 
@@ -154,6 +158,8 @@ class Daemon:
         fixed = [name for name in NEEDS_RESTART if getattr(settings, name) != getattr(self._settings, name)]
         if _ecmg_listens_at(settings) != _ecmg_listens_at(self._settings):
             fixed.append("ecmg.listen")
+        if what_needs_restart(settings.technicians) != what_needs_restart(self._settings.technicians):
+            fixed.append("technicians")
         if fixed:
             tables = ", ".join(f"[{name}]" for name in fixed)
             raise ReloadRefusedError(f"{tables} can only be changed by a restart: systemctl restart cad")
@@ -164,6 +170,7 @@ class Daemon:
         rebuilt = await self.on_air.rebuild(settings)
         self.on_air.apply(changes)
         self.intake.operators = operators
+        self._people.follow(settings.technicians.people if settings.technicians else ())
         if self.ecmg is not None and settings.ecmg is not None:
             self.ecmg.follow(settings.ecmg, settings.networks)
         self._settings = settings
@@ -198,7 +205,7 @@ class Daemon:
             self.clock.now(),
             lambda: None if self.ecmg is None else self.ecmg.facts(),
         )
-        control = control_app(view, self.health, self.metrics, stock_routes(LedgerDesk(self.ledger)))
+        control = control_app(view, self.health, self.metrics)
         self._servers = [HttpServer("control socket", control, bind_unix(settings.node.socket), self.supervisor)]
         if settings.node.http_listen:
             listener = bind_tcp(settings.node.http_listen)
@@ -206,6 +213,9 @@ class Daemon:
             self._servers.append(HttpServer("http", public, listener, self.supervisor))
         if settings.ecmg is not None:
             self._scrambler_listener = bind_tcp(settings.ecmg.listen, "ecmg.listen")
+        if settings.technicians is not None:
+            desk = Desk(settings.technicians, self.on_air, self.ledger, self._ladder, self.clock, os.urandom)
+            self._servers.append(open_port(settings.technicians, self._people, desk, self.supervisor))
         for server in self._servers:
             server.start()
 
