@@ -124,9 +124,19 @@ async def test_the_audit_chain_is_verified_and_exported(ledger: Ledger) -> None:
 async def test_an_order_given_up_by_its_caller_is_carried_out_and_its_reply_goes_out(ledger: Ledger) -> None:
     told: list[OutboxMessage] = []
     ledger.on_messages = told.extend
+    begun, given_up = threading.Event(), threading.Event()
+    commit = ledger._store.commit
+
+    def slow(*arguments: Any) -> Any:
+        begun.set()
+        given_up.wait(10)
+        return commit(*arguments)
+
+    ledger._store.commit = slow  # type: ignore[method-assign]
     waiting = asyncio.create_task(ledger.commit([assign()]))
-    await asyncio.sleep(0)
+    await asyncio.to_thread(begun.wait, 10)
     waiting.cancel()
+    given_up.set()
     await asyncio.gather(waiting, return_exceptions=True)
     assert codes(await ledger.commit([refresh()])) == ["ok"]
     assert [one.payload.split(b'"')[3] for one in replies(told)] == [b"assign-1", b"refresh-1"]
