@@ -74,7 +74,7 @@ async def _changes_at_a_rate(one: Headend, kaisa: Portal) -> list[float]:
     before = len(mux.arrivals)
     for number in range(CHANGES):
         await asyncio.sleep(max(0.0, began + number / CHANGES_PER_S - loop.time()))
-        address = FIRST["kaisa"] + number
+        address = FIRST["kaisa"] + 2 * number  # those that do not have it yet
         published[address] = time.monotonic()
         await _put(kaisa, address, "film", f"change-{number}")
     await asyncio.sleep(3)
