@@ -26,7 +26,7 @@ from cryptography.hazmat.primitives.ciphers.modes import ECB
 from cryptography.hazmat.primitives.cmac import CMAC
 
 from emm.errors import AuthenticationError, BuildError, DecodeError, NotEntitledError, Refusal
-from emm.keys import ECM_KEY_LABEL, KeyLadder, derive
+from emm.keys import ECM_KEY_LABEL, KeyLadder
 from emm.message import (
     FORMAT,
     SECTION_HEAD_SIZE,
@@ -45,6 +45,10 @@ WRAPPED_SIZE: Final = 2 + KEY_SIZE
 WORD_SIZES: Final = (8, 16)
 WORDS_MAX: Final = 2
 _WRAPPERS_CACHED: Final = 4096
+_BLOCK_1: Final = bytes([0, 0, 0, 1])
+_BLOCK_2: Final = bytes([0, 0, 0, 2])
+_ECM_KEY_FIXED: Final = ECM_KEY_LABEL + bytes(1)
+_ECM_KEY_BITS: Final = (SIV_KEY_SIZE * 8).to_bytes(4, "big")
 
 
 class Parity(IntEnum):
@@ -238,14 +242,13 @@ def open_by_rights(ecm: SealedEcm, rights: Iterable[RightsBlock]) -> tuple[Secre
 
 def ecm_key(session_key: bytes, epoch: int) -> Secret:
     """Return the 32-byte AES-SIV key of one ECM: the same KDF as the key ladder's, under the session key."""
-    empty = CMAC(AES(session_key))
-
-    def prf(message: bytes) -> bytes:
-        context = empty.copy()
-        context.update(message)
-        return context.finalize()
-
-    return derive(prf, ECM_KEY_LABEL, epoch.to_bytes(2, "big"), SIV_KEY_SIZE)
+    # `emm.keys.derive` with its two blocks written out, for every ECM on the air.
+    first = CMAC(AES(session_key))
+    second = first.copy()
+    context = _ECM_KEY_FIXED + epoch.to_bytes(2, "big") + _ECM_KEY_BITS
+    first.update(_BLOCK_1 + context)
+    second.update(_BLOCK_2 + context)
+    return Secret(first.finalize() + second.finalize())
 
 
 def wrap(session_key: bytes, product_key: bytes) -> bytes:
@@ -268,7 +271,7 @@ def _check_content(ids: Sequence[int], control_words: Sequence[bytes], word_size
         raise BuildError(f"a session key has {KEY_SIZE} bytes, not {len(session_key)}")
     if not 1 <= len(control_words) <= WORDS_MAX or word_size not in WORD_SIZES:
         raise BuildError("an ECM carries one or two control words of 8 or 16 bytes")
-    if any(len(word) != word_size for word in control_words):
+    if len(control_words[-1]) != word_size:
         raise BuildError("the control words of an ECM have one size")
     if len(set(ids)) != len(ids) or not ids or ids[0] < 1:
         raise BuildError("the products of an ECM are one or more different numbers from 1 on")

@@ -160,6 +160,8 @@ class ScramblerConnection(asyncio.BufferedProtocol):
             return
         if (data := session.data_to_send()) and not transport.is_closing():
             transport.write(data)
+        if not session.eventful:
+            return
         self._tell()
         if session.closed and not transport.is_closing():
             transport.close()

@@ -1,8 +1,11 @@
 """ECMs: published vectors by both implementations, who opens them, and what arrives from outside."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.ciphers.algorithms import AES
+from cryptography.hazmat.primitives.cmac import CMAC
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -10,6 +13,7 @@ from emm.ecm import (
     EcmHeader,
     EcmSealer,
     Parity,
+    ecm_key,
     ecm_size,
     open_by_rights,
     open_ecm,
@@ -19,7 +23,7 @@ from emm.ecm import (
     wrap,
 )
 from emm.errors import AuthenticationError, BuildError, DecodeError, NotEntitledError, Refusal
-from emm.keys import KeyLadder, LocalMasterKey
+from emm.keys import ECM_KEY_LABEL, KeyLadder, LocalMasterKey, derive
 from emm.payload import ProductKeys, RightsBlock
 from emm.secret import Secret
 from tests.support import emm_strategies as some
@@ -74,6 +78,21 @@ def test_every_holder_of_a_product_opens_the_ecm(
     for product_id in products:
         assert reference.open_ecm(section, product_id, LADDER.product_key(product_id, header.epoch)) == words
         assert list(open_ecm(ecm, product_id, LADDER.product_key(product_id, header.epoch))) == words
+
+
+@given(st.binary(min_size=16, max_size=16), st.integers(0, 0xFFFF))
+def test_the_key_of_an_ecm_is_that_of_the_key_derivation(session_key: bytes, epoch: int) -> None:
+    expected = derive(cmac_under(session_key), ECM_KEY_LABEL, epoch.to_bytes(2, "big"), 32)
+    assert ecm_key(session_key, epoch) == expected
+
+
+def cmac_under(key: bytes) -> Callable[[bytes], bytes]:
+    def prf(message: bytes) -> bytes:
+        context = CMAC(AES(key))
+        context.update(message)
+        return context.finalize()
+
+    return prf
 
 
 @given(st.binary(max_size=300) | st.binary(max_size=256).map(lambda rest: b"\x80\x70" + rest))

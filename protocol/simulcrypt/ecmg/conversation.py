@@ -108,6 +108,9 @@ STREAM_TRANSITIONS: Final[StreamTable] = {
     },
 }
 
+# An order and its ECM leave a stream as it is: an ECMG need not look them up for every crypto-period.
+STAYS_OPEN: Final = ((Role.SCS, CwProvision), (Role.ECMG, EcmResponse))
+
 # What the SCS is told when it says something at the wrong time; for all others INV_MESSAGE.
 OUT_OF_TURN: Final[Mapping[tuple[ChannelState | StreamState, type[Message]], ErrorStatus]] = {
     (ChannelState.CONNECTED, ChannelTest): ErrorStatus.INV_ECM_CHANNEL_ID,

@@ -30,7 +30,6 @@ from protocol.simulcrypt.ecmg_scs import (
     ChannelStatus,
     ChannelTest,
     CwProvision,
-    EcmResponse,
     ErrorStatus,
     StreamCloseRequest,
     StreamCloseResponse,
@@ -111,6 +110,11 @@ class EcmgSession:
         data = b"".join(self._outgoing)
         self._outgoing.clear()
         return data
+
+    @property
+    def eventful(self) -> bool:
+        """Whether `events` has something to tell; the end of the session is an event."""
+        return bool(self._events)
 
     def events(self) -> list[EcmgEvent]:
         """Return what has happened since the last call."""
@@ -293,20 +297,21 @@ class EcmgSession:
             self._say_stream(stream, self._stream_status(setup.ecm_stream_id, stream))
 
     def _on_order(self, order: CwProvision, now: float) -> None:
-        """Answer a CW_provision with its ECM: the way that must be fast."""
+        """Answer a CW_provision with its ECM: the way that must be fast.
+
+        By the table neither the order nor its answer moves an open stream (`STAYS_OPEN`): it is not asked each time.
+        """
         stream = self._streams.get(order.ecm_stream_id)
         channel = self.channel
         if stream is None or channel is None or order.ecm_channel_id != channel.ecm_channel_id:
             self._on_stream_message(order, now)
             return
-        stream.state = after_stream(stream.state, Role.SCS, CwProvision)
         try:
             words = stream.words(order, self.profile)
             ecm = self._maker.make(order.cp_number, words, stream.criteria(order))
         except OrderRefusedError as error:
             self._refuse(error.what, error.error_status, order, error.parameter_type)
             return
-        stream.state = after_stream(stream.state, Role.ECMG, EcmResponse)
         self.ecms += 1
         self._outgoing.append(
             write_ecm_response(self.protocol_version, channel.ecm_channel_id, order.ecm_stream_id, order.cp_number, ecm)

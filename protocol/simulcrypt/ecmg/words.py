@@ -73,7 +73,7 @@ def words_for_ecm(cp_number: int, lead_cw: int, words: Mapping[int, bytes], kept
                 CP_CW_COMBINATION.parameter_type,
             )
         chosen.append(word)
-    if len({len(word) for word in chosen}) > 1:
+    if len(chosen[0]) != len(chosen[-1]):
         raise OrderRefusedError(
             "the size of the control words has changed between two messages",
             ErrorStatus.INV_PARAM_LENGTH,

@@ -8,6 +8,7 @@ from protocol.errors import EncodeError
 from protocol.simulcrypt.ecmg.conversation import (
     CHANNEL_TRANSITIONS,
     OUT_OF_TURN,
+    STAYS_OPEN,
     STREAM_TRANSITIONS,
     ChannelState,
     Role,
@@ -564,6 +565,15 @@ def test_no_control_word_in_any_repr() -> None:
 def test_a_profile_that_cannot_be_declared(wrong: dict[str, Any]) -> None:
     with pytest.raises(EncodeError):
         EcmgProfile(**{"super_cas_ids": frozenset({1}), **wrong})
+
+
+def test_the_table_says_that_orders_and_ecms_leave_a_stream_open() -> None:
+    for step in STAYS_OPEN:
+        assert [state for state, steps in STREAM_TRANSITIONS.items() if step in steps] == [StreamState.STREAM_OPEN]
+        assert STREAM_TRANSITIONS[StreamState.STREAM_OPEN][step] is StreamState.STREAM_OPEN
+    scs = EcmgDialogue()
+    scs.opens(1)
+    assert {stream.state for stream in scs.session._streams.values()} == {StreamState.STREAM_OPEN}
 
 
 def test_every_message_of_a_scrambler_has_its_place_or_its_error() -> None:
