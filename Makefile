@@ -4,7 +4,7 @@ PYTHON ?=
 export PYTHON
 BIN := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench fuzz lock setup format
+.PHONY: help demo demo-tv test check bench fuzz lock setup format
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -12,6 +12,9 @@ help: ## list the targets
 demo: ## all set-up (no root), then the main job: an order opens a channel on a card
 	@scripts/setup run
 	@$(BIN)/cad demo
+
+demo-tv: setup ## all set-up (Debian packages by apt), then the proof: a scrambled picture becomes clear
+	@$(BIN)/python -m tests.tools.tv
 
 test: setup ## all set-up (Debian packages by apt), then every test
 	@$(BIN)/python -m pytest -q -n 2 --dist loadgroup

@@ -21,7 +21,8 @@ from cards.errors import CardRefusedError, CardsError, PcscError
 from cards.session import CardSession, ControlWords
 from cards.status_word import StatusWord, explain
 from emm.ecm import Parity
-from emm.message import SECTION_HEAD_SIZE, EmmKind
+from emm.errors import DecodeError as EmmDecodeError
+from emm.message import EmmKind, parse_emm
 from protocol import card_number
 from protocol.control_word import SIZE as WORD_SIZE
 from protocol.control_word import with_checksums
@@ -37,7 +38,6 @@ DEFAULT_PORT: Final = 2233
 SEND_TIMEOUT_S: Final = 5.0
 _RECEIVE: Final = 4096
 Answer = TypeVar("Answer")
-_ADDRESS_SIZE: Final = {EmmKind.UNIQUE: 5, EmmKind.GROUP: 4, EmmKind.GLOBAL: 0}
 
 
 class PasswordFileError(CadError):
@@ -149,7 +149,8 @@ class Bridge:
 
     def _hand_over(self, message: CamdMessage) -> None:
         self.counts["EMMs heard"] += 1
-        # tsdecrypt also hands over sections of other tables, and those of 256 bytes empty.
+        # tsdecrypt also hands over sections of other tables, what it takes for sections on other PIDs, and those of
+        # 256 bytes empty.
         if self._foreign(message) is not None:
             return
         try:
@@ -268,12 +269,13 @@ class MonitorServer:
 
 
 def concerns(section: bytes, address: int) -> bool:
-    """Whether an EMM section speaks to the card: to its address, to its group, or to all."""
+    """Whether this is an EMM that speaks to the card: to its address, to its group, or to all."""
     try:
-        size = _ADDRESS_SIZE[EmmKind(section[0])]
-    except (IndexError, ValueError):
+        header = parse_emm(section).header
+    except EmmDecodeError:
         return False
-    return section[SECTION_HEAD_SIZE : SECTION_HEAD_SIZE + size] == address.to_bytes(5, "big")[:size]
+    wanted = {EmmKind.UNIQUE: address, EmmKind.GROUP: address >> 8, EmmKind.GLOBAL: 0}
+    return header.address == wanted[header.kind]
 
 
 def even_and_odd(table_id: int, words: ControlWords) -> bytes:

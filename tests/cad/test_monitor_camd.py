@@ -98,6 +98,12 @@ def running() -> Iterator[Running]:
     assert not thread.is_alive()
 
 
+def section(table_id: int, address: bytes) -> bytes:
+    """What has the form of an EMM, after docs/emm.md."""
+    body = address + bytes([1, 1]) + bytes(7) + bytes(16) + bytes(20)
+    return bytes([table_id, 0x70, len(body)]) + body
+
+
 def settled(look: Callable[[], object]) -> None:
     wait_until(lambda: bool(look()), 5)
 
@@ -233,13 +239,18 @@ def test_words_lie_where_receivers_look_for_them() -> None:
 
 def test_an_emm_concerns_its_card_its_group_or_all() -> None:
     own = ADDRESS.to_bytes(5, "big")
-    assert concerns(b"\x82\x70\x05" + own, ADDRESS)
-    assert not concerns(b"\x82\x70\x05" + own, ADDRESS + 1)
-    assert concerns(b"\x84\x70\x04" + own[:4], ADDRESS ^ 1)
-    assert not concerns(b"\x84\x70\x04" + own[:4], ADDRESS + 256)
-    assert concerns(b"\x88\x70\x00", ADDRESS)
-    assert not concerns(b"\x80\x70\x05" + own, ADDRESS)
-    assert not concerns(b"", ADDRESS)
+    assert concerns(section(0x82, own), ADDRESS)
+    assert not concerns(section(0x82, own), ADDRESS + 1)
+    assert concerns(section(0x84, own[:4]), ADDRESS ^ 1)
+    assert not concerns(section(0x84, own[:4]), ADDRESS + 256)
+    assert concerns(section(0x88, b""), ADDRESS)
+
+
+@pytest.mark.parametrize(
+    "handed", [b"", b"\x88", b"\x88\x70\x00", b"\x88\x70\x10" + bytes(16), b"\x80\x70\x30" + b"\1" * 0x30]
+)
+def test_what_is_no_emm_concerns_nobody(handed: bytes) -> None:
+    assert not concerns(handed, ADDRESS)
 
 
 def test_the_password_comes_from_a_file_of_its_owner(tmp_path: Path) -> None:
