@@ -20,6 +20,7 @@ from cad.health import Health
 from cad.http.app import control_app, public_app
 from cad.http.server import HttpServer, bind_tcp, bind_unix
 from cad.intake import Intake
+from cad.ledger.errors import LedgerUnavailable
 from cad.ledger.ledger import Ledger
 from cad.ledger.model import Grants
 from cad.ledger.store import FILE_NAME
@@ -42,6 +43,7 @@ from emm.keys import KeyLadder
 log = structlog.get_logger("cad.app")
 
 UPKEEP_S: Final = 30.0
+DUE_EVERY_S: Final = 1.0
 PRUNE_EVERY_S: Final = 86_400.0
 DISK_LOW_BYTES: Final = 256 * 1024 * 1024
 NEEDS_RESTART: Final = ("node", "mqtt", "keys", "ca", "calendar")
@@ -186,7 +188,7 @@ class Daemon:
         )
 
     async def _close_ledger(self) -> None:
-        for task in ("ledger", "upkeep", "outbox", "intake"):
+        for task in ("ledger", "upkeep", "due", "outbox", "intake"):
             await self.supervisor.stop(task)
         await self.ledger.close()
 
@@ -244,6 +246,18 @@ class Daemon:
         start("intake", self.intake.run)
         start("on air", self.on_air.watch)
         start("upkeep", self._keep_up)
+        start("due", self._do_due)
+
+    async def _do_due(self) -> None:
+        """Do what comes by the clock alone, at its moment: trust that runs out, subscriptions that start and end."""
+        while True:
+            more = False
+            try:
+                closed, more = await self.ledger.due()
+                self.on_air.apply(closed)
+            except LedgerUnavailable:
+                await self.ledger.wait_usable()
+            await self.clock.sleep(0 if more else DUE_EVERY_S)
 
     async def _keep_up(self) -> None:
         """Small duties: time and period noted, disk watched, old ids forgotten."""

@@ -7,13 +7,23 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from cad import clock as clocks
-from cad.ledger.model import SUSPENDED, CardView, SubscriptionView
+from cad.ledger.model import OPEN_STATES, SUSPENDED, CardView, SubscriptionView
 from config.settings import NetworkSettings, ServiceSettings
 from emm.calendar import Calendar
 from emm.plan import Window, plan_card
 from protocol import card_number
 
 CHANGES_SHOWN: Final = 5
+_CLOSED: Final = {
+    "stock": "The card is in stock: it is assigned to nobody.",
+    "lost": "The card was reported lost. Its subscriptions wait for the card that replaces it.",
+    "stolen": "The card was reported stolen. Its subscriptions wait for the card that replaces it.",
+    "defective": "The card was reported defective. Its subscriptions wait for the card that replaces it.",
+    "replaced": "The card was replaced by another, which has its subscriptions now.",
+    "returned": "The card was returned.",
+    "blacklisted": "The card is blacklisted and will never open anything again.",
+}
+"""Why a card in this state opens nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +40,7 @@ def explain_card(
 ) -> dict[str, Any]:
     """All that is known of a card. `now` in Unix seconds, `on_air` as `NetworkOnAir.on_air` gives it."""
     period = calendar.period(now)
-    content = plan_card(view.state == SUSPENDED, view.rights, period, calendar)
+    content = plan_card(view.state not in OPEN_STATES, view.rights, period, calendar)
     names = {product.product_id: product.id for product in network.products}
     return {
         "card": card_number.spell(view.address),
@@ -39,6 +49,8 @@ def explain_card(
         "subscriber": view.subscriber,
         "state": view.state,
         "reason": view.reason,
+        "open_until": None if view.open_until is None else clocks.spell(view.open_until),
+        "replaced_by": None if view.replaced_by is None else card_number.spell(view.replaced_by),
         "assigned_at": clocks.spell(view.assigned_at),
         "changed_at": clocks.spell(view.changed_at),
         "emm": {
@@ -98,6 +110,8 @@ def judge(
     if view.state == SUSPENDED:
         because = f" ({view.reason})" if view.reason else ""
         return Verdict(False, "suspended", f"The card is suspended{because}; its subscriptions are kept.")
+    if view.state not in OPEN_STATES:
+        return Verdict(False, f"card_{view.state}", _CLOSED[view.state])
     mine = [right for right in view.rights if right.product_id in products]
     if not mine:
         return Verdict(False, "no_subscription", f"No subscription of this card includes {name}.")

@@ -98,6 +98,7 @@ class OnAir:
     def follow(self, outcomes: Sequence[Outcome]) -> None:
         """Take the changes of a commit to the multiplexes."""
         for outcome in outcomes:
+            self.apply(outcome.closed)
             promised = None if outcome.reply is None else outcome.reply.on_air_by
             self.apply(outcome.card_changes, promised)
 

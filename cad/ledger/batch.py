@@ -1,17 +1,17 @@
 """One transaction's worth of messages: each is decided on alone, in order, and all rows are written at once (I7)."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import structlog
 from sqlalchemy import Connection
 
-from cad.ledger import audit, rows
+from cad.ledger import audit, due, facts, rows
 from cad.ledger.decide.command import decide
 from cad.ledger.decide.common import Context
 from cad.ledger.model import (
-    SUSPENDED,
+    OPEN_STATES,
     AuditHead,
     CardChange,
     Grants,
@@ -24,10 +24,10 @@ from cad.ledger.model import (
     Refusal,
     Unreadable,
 )
-from cad.ledger.working import Answered, CardRow, Decision, WorkingSet
+from cad.ledger.working import Answered, CardRow, Decision, Fact, FactRow, SubscriptionRow, WorkingSet
 from protocol.portal import topics
 from protocol.portal.codes import Code, retryable, text
-from protocol.portal.events import REJECT_TYPE, REPLY_TYPE
+from protocol.portal.events import REJECT_TYPE, REPLY_TYPE, invoice_type
 from protocol.portal.replies import Reject, Reply, Status
 
 log = structlog.get_logger(__name__)
@@ -45,6 +45,11 @@ class Counters:
     offer_id: int
     subscription_id: int
     head: AuditHead
+    facts: dict[str, int] = field(default_factory=dict)
+
+    def copy(self) -> "Counters":
+        """Return counters that go on from here on their own."""
+        return replace(self, facts=dict(self.facts))
 
 
 @dataclass(slots=True)
@@ -60,15 +65,22 @@ class Batch:
     state: WorkingSet = field(default_factory=WorkingSet)
     writes: rows.Writes = field(default_factory=rows.Writes)
     messages: list[OutboxMessage] = field(default_factory=list)
+    told: list[FactRow] = field(default_factory=list)
+    connection: Connection | None = None
 
     def run(self, connection: Connection, intakes: Sequence[Intake]) -> list[Outcome]:
         """Decide on all and write all; the caller commits."""
+        self.connection = connection
         orders = [one for one in intakes if isinstance(one, Order)]
+        closed: list[CardChange] = []
         if orders:
             self.state = rows.load(connection, orders, self.now)
             self.state.next_offer_id = self.counters.offer_id
             self.state.next_subscription_id = self.counters.subscription_id
+            closed = due.catch_up(self)
         outcomes = [self._take(one) for one in intakes]
+        if closed:
+            outcomes[0] = replace(outcomes[0], closed=tuple(closed))
         self.counters.offer_id = self.state.next_offer_id
         self.counters.subscription_id = self.state.next_subscription_id
         self.writes.flush(connection, self.state)
@@ -98,7 +110,9 @@ class Batch:
         reply = self._reply(order, decision, touched=bool(changes))
         answer = reply.model_dump_json()
         self._remember(order, answer, reply.retryable, before)
-        return self._answer(order, reply, answer, changes)
+        outcome = self._answer(order, reply, answer, changes)
+        self.publish_facts()
+        return outcome
 
     def _decide(self, order: Order) -> Decision:
         """Decide; whatever goes wrong unexpectedly concerns this one command only."""
@@ -114,15 +128,29 @@ class Batch:
     def _effects(self, order: Order, decision: Decision) -> tuple[CardChange, ...]:
         """Take a decision's rows, and raise the revision of each card it touches (D2)."""
         writes = self.writes
-        if (card := decision.card_row) is not None:
+        for card in decision.card_rows:
             (writes.cards if card.address in self.state.cards else writes.new_cards).add(card.address)
         if (offer := decision.offer_row) is not None:
             key = (offer.operator, offer.offer)
             (writes.offers if key in self.state.offers else writes.new_offers).add(key)
-        if (subscription := decision.subscription_row) is not None:
-            key = (subscription.operator, subscription.subscription)
+        told: list[Fact] = list(decision.card_facts)
+        followed: list[SubscriptionRow] = []
+        for row in decision.subscription_rows:
+            key = (row.operator, row.subscription)
             (writes.subscriptions if key in self.state.subscriptions else writes.new_subscriptions).add(key)
-        self.state.apply(decision)
+            after, news = facts.follow(
+                self.state.subscriptions.get(key),
+                row,
+                self.now,
+                event=self.state.offers_by_id[row.offer_id].kind == facts.EVENT,
+                with_card=decision.with_card,
+            )
+            followed.append(after)
+            told += news
+        self.state.apply(replace(decision, subscription_row=None, also_subscriptions=tuple(followed)))
+        for fact in told:
+            self.tell_fact(order.operator, fact, order.command.id)
+        self.told += decision.replayed
         return tuple([self.change(address, order.command.id) for address in decision.touched])
 
     def change(self, address: int, command_id: str) -> CardChange:
@@ -135,12 +163,45 @@ class Batch:
         self.writes.changes.append((seq, address, row.operator, row.revision, command_id, self.now, done_at))
         return self.tell(row, seq, self.now, command_id)
 
+    def tell_fact(self, operator: str, fact: Fact, command_id: str) -> None:
+        """Number a fact for the invoice, keep it, and put it into the outbox."""
+        if self.connection is None:
+            raise AssertionError("facts are told within a transaction")
+        numbers = self.counters.facts
+        if operator not in numbers:
+            numbers[operator] = rows.last_fact(self.connection, operator)
+        numbers[operator] += 1
+        offer = self.state.offers_by_id[fact.service.offer_id] if fact.service is not None else None
+        spelt = facts.spell(
+            fact,
+            numbers[operator],
+            offer=None if offer is None else offer.offer,
+            price=None if offer is None else offer.agreed().price,
+            subscriber=self.state.cards[fact.address].subscriber,
+            command=command_id,
+        )
+        row = FactRow(operator, spelt.number, fact.address, fact.name, spelt.model_dump_json(), self.now)
+        self.writes.facts.append((row.operator, row.number, row.address, row.fact, row.payload, row.made_at))
+        self.told.append(row)
+
+    def publish_facts(self) -> None:
+        """Publish what was told, each under an event id that stays its own when it is published again."""
+        told, self.told = self.told, []
+        for row in told:
+            self.publish(
+                row.operator,
+                invoice_type(row.fact),
+                topics.event(row.operator, "invoice", row.fact),
+                row.payload,
+                event_id=f"{self.ledger_id}-{row.operator}-{row.number}-{int(row.made_at * 1000)}",
+            )
+
     def tell(self, row: CardRow, change_seq: int, at: float, command_id: str) -> CardChange:
         """Return a card of the working set as the rest of the daemon is told of it."""
         return CardChange(
             address=row.address,
             operator=row.operator,
-            suspended=row.state == SUSPENDED,
+            suspended=row.state not in OPEN_STATES,
             revision=row.revision,
             key_version=row.key_version,
             rights=self.state.rights(row.address, self.grants.products(row.operator), self.now),
@@ -152,6 +213,7 @@ class Batch:
     def _reply(self, order: Order, decision: Decision, *, touched: bool) -> Reply:
         code, detail = decision.code, decision.detail
         on_air_by = visible_by = None
+        service = decision.subscription_row
         if touched:
             promise = self.promises.get(order.operator, _NO_PROMISE)
             on_air_by = promise.on_air_by
@@ -168,6 +230,9 @@ class Batch:
             card=decision.card,
             on_air_by=on_air_by,
             visible_by=visible_by,
+            starts_at=None if service is None else service.starts_at,
+            ends_at=None if service is None else service.ends_at,
+            resume_after=decision.resume_after,
         )
 
     def _remember(self, order: Order, answer: str, again: bool, before: Answered | None) -> None:
@@ -232,13 +297,26 @@ class Batch:
         self._record(audit.note(self._next_record(), self.now, kind, facts))
 
     def publish(
-        self, operator: str, event_type: str, topic: str, payload: str, correlation: bytes | None = None
+        self,
+        operator: str,
+        event_type: str,
+        topic: str,
+        payload: str,
+        correlation: bytes | None = None,
+        event_id: str | None = None,
     ) -> None:
-        """Put something into the outbox."""
+        """Put something into the outbox; its event id is made up unless it has one of its own."""
         seq = self.counters.outbox_seq
         self.counters.outbox_seq = seq + 1
         message = OutboxMessage(
-            seq, operator, event_type, topic, payload.encode(), correlation, self.now, f"{self.ledger_id}-{seq}"
+            seq,
+            operator,
+            event_type,
+            topic,
+            payload.encode(),
+            correlation,
+            self.now,
+            event_id or f"{self.ledger_id}-{seq}",
         )
         self.messages.append(message)
         self.writes.outbox.append(

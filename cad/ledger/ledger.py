@@ -129,6 +129,10 @@ class Ledger:
             self._published += published
             raise
 
+    async def due(self) -> tuple[list[CardChange], bool]:
+        """Do what has come by the clock alone; return the cards that closed, and whether there may be more to do."""
+        return await self._run(self._store.due, self._clock.now())
+
     async def recover(self) -> list[CardChange]:
         """Try to go on after a fault; return changes that turn out to be stored although their commit failed."""
         changes = await self._run(self._store.recover, self._clock.now())

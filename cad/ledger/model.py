@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, Protocol, Self
+from zoneinfo import ZoneInfo
 
 from config.settings import Settings
 from emm.plan import Right
@@ -11,9 +12,24 @@ from protocol.portal.commands import AnyCommand
 from protocol.portal.errors import FieldError
 from protocol.portal.replies import Reply
 
+STOCK: Final = "stock"
+ASSIGNED: Final = "assigned"
 ACTIVE: Final = "active"
 SUSPENDED: Final = "suspended"
+LOST: Final = "lost"
+STOLEN: Final = "stolen"
+DEFECTIVE: Final = "defective"
+REPLACED: Final = "replaced"
+RETURNED: Final = "returned"
+BLACKLISTED: Final = "blacklisted"
+STATES: Final = frozenset(
+    {STOCK, ASSIGNED, ACTIVE, SUSPENDED, LOST, STOLEN, DEFECTIVE, REPLACED, RETURNED, BLACKLISTED}
+)
+OPEN_STATES: Final = frozenset({ASSIGNED, ACTIVE})
+"""States of a card that may open what its subscriptions allow; in all others its EMM holds nothing."""
 DAY_S: Final = 86_400
+HEADEND: Final = ""
+"""The command id of changes that no command made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +40,12 @@ class OperatorGrant:
     products: Mapping[str, int]
     ranges: tuple[tuple[int, int], ...]
     multiplexes: tuple[str, ...]
+    time_zone: str = "UTC"
+
+    @property
+    def zone(self) -> ZoneInfo:
+        """The time zone that its months are counted in."""
+        return ZoneInfo(self.time_zone)
 
     def covers(self, address: int) -> bool:
         """Return whether a card lies in the operator's ranges."""
@@ -49,6 +71,7 @@ class Grants:
                 products={slug: product_ids[slug] for slug in operator.products},
                 ranges=tuple((one.first, one.last) for one in operator.card_ranges),
                 multiplexes=tuple(outlet.id for outlet in network.outlets),
+                time_zone=operator.time_zone,
             )
         return cls(operators)
 
@@ -158,11 +181,15 @@ class OutboxMessage:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one message of a batch: its answer, and the cards whose content may have changed."""
+    """What became of one message of a batch: its answer, and the cards whose content may have changed.
+
+    `closed`: cards whose time had come just before; they changed by the clock, not by the message.
+    """
 
     code: Code
     reply: Reply | None
     card_changes: tuple[CardChange, ...] = ()
+    closed: tuple[CardChange, ...] = ()
 
     @property
     def card_change(self) -> CardChange | None:
@@ -204,6 +231,8 @@ class SubscriptionView:
     starts_at: int
     ends_at: int | None
     changed_at: float
+    minimum_until: int | None = None
+    protected: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,6 +263,8 @@ class CardView:
     rights: tuple[Right, ...]
     subscriptions: tuple[SubscriptionView, ...]
     changes: tuple[ChangeView, ...]
+    open_until: int | None = None
+    replaced_by: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from sqlalchemy import BindParameter, ColumnElement, Connection, bindparam, func
 
 from cad.ledger import rows, schema
 from cad.ledger.model import (
-    SUSPENDED,
+    OPEN_STATES,
     CardView,
     ChangeView,
     Grants,
@@ -18,7 +18,7 @@ from cad.ledger.model import (
     OutboxMessage,
     SubscriptionView,
 )
-from cad.ledger.working import SubscriptionRow, rights_of
+from cad.ledger.working import SubscriptionRow, rights_of, until
 from cad.roster import NO_END, CardBlock, RightBlock
 
 BLOCK: Final = 50_000
@@ -50,6 +50,10 @@ _LIVE: Final = (
     .order_by(_subscriptions.address)
 )
 
+_CLOSINGS: Final = select(_cards.address, _cards.open_until).where(
+    _cards.open_until.is_not(None), _cards.address > bindparam("after"), _cards.address <= bindparam("upto")
+)
+
 
 def card_block(connection: Connection, operators: Sequence[str], after: int) -> CardBlock:
     """Return the next cards of these operators above an address, rising; an empty block at the end."""
@@ -59,7 +63,7 @@ def card_block(connection: Connection, operators: Sequence[str], after: int) -> 
         np.array(addresses, np.uint64),
         np.array(revisions, np.uint32),
         np.array(key_versions, np.uint8),
-        np.array([state == SUSPENDED for state in states], np.bool_),
+        np.array([state not in OPEN_STATES for state in states], np.bool_),
     )
 
 
@@ -103,11 +107,18 @@ def right_block(
     found = connection.execute(_LIVE, {"operators": operators, "after": after, "upto": upto, "now": now}).fetchall()
     addresses, offer_ids, starts, ends = zip(*found, strict=True) if found else ((), (), (), ())
     places, product_ids = products.spread(np.array(offer_ids, np.int64))
+    closings = {row.address: row.open_until for row in connection.execute(_CLOSINGS, {"after": after, "upto": upto})}
     return RightBlock(
         np.array(addresses, np.uint64)[places],
         product_ids,
         np.array(starts, np.uint32)[places],
-        np.array([NO_END if end is None else end for end in ends], np.uint32)[places],
+        np.array(
+            [
+                min(NO_END if end is None else end, closings.get(one, NO_END))
+                for one, end in zip(addresses, ends, strict=True)
+            ],
+            np.uint32,
+        )[places],
     )
 
 
@@ -166,11 +177,13 @@ def card_view(connection: Connection, address: int, grants: Grants, now: float) 
         rev=card.rev,
         assigned_at=card.assigned_at,
         changed_at=card.changed_at,
-        rights=tuple(rights_of(live, offers, grants.products(card.operator))),
+        rights=tuple(until(rights_of(live, offers, grants.products(card.operator)), card.open_until)),
         subscriptions=tuple(_subscription_view(row) for row in found),
         changes=tuple(
             ChangeView(row.seq, row.revision, row.command_id, row.at, aired.get(row.seq, {})) for row in history
         ),
+        open_until=card.open_until,
+        replaced_by=card.replaced_by,
     )
 
 
@@ -212,4 +225,6 @@ def _subscription_view(row: Any) -> SubscriptionView:
         starts_at=row.starts_at,
         ends_at=row.ends_at,
         changed_at=row.changed_at,
+        minimum_until=row.minimum_until,
+        protected=bool(row.protected),
     )

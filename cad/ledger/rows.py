@@ -16,6 +16,7 @@ from sqlalchemy import (
     Update,
     bindparam,
     delete,
+    func,
     insert,
     or_,
     select,
@@ -24,7 +25,9 @@ from sqlalchemy import (
 
 from cad.ledger import schema
 from cad.ledger.model import Order
-from cad.ledger.working import Answered, CardRow, OfferRow, SubscriptionRow, WorkingSet
+from cad.ledger.working import Answered, CardRow, FactRow, OfferRow, SubscriptionRow, WorkingSet
+from protocol.portal.card_commands import CardReplace
+from protocol.portal.invoice import InvoiceReplay
 from protocol.portal.offer_commands import OfferPut
 from protocol.portal.subscription_commands import SubscriptionEnd, SubscriptionPut
 
@@ -35,6 +38,7 @@ _KEYS: Final[BindParameter[Any]] = bindparam("keys", expanding=True)
 _NOW: Final[BindParameter[Any]] = bindparam("now")
 _OPERATOR: Final[BindParameter[Any]] = bindparam("of_operator")
 _cards, _offers, _subscriptions = schema.cards.c, schema.offers.c, schema.subscriptions.c
+_facts = schema.facts.c
 
 _LIVE: Final[ColumnElement[bool]] = or_(_subscriptions.ends_at.is_(None), _subscriptions.ends_at > _NOW)
 _CARDS: Final = select(schema.cards).where(_cards.address.in_(_KEYS))
@@ -43,7 +47,18 @@ _OFFERS_BY_ID: Final = select(schema.offers).where(_offers.id.in_(_KEYS))
 _SUBSCRIPTIONS_BY_NAME: Final = select(schema.subscriptions).where(
     _subscriptions.operator == _OPERATOR, _subscriptions.subscription.in_(_KEYS)
 )
-_LIVE_BY_CARD: Final = select(schema.subscriptions).where(_subscriptions.address.in_(_KEYS), _LIVE)
+_LIVE_BY_CARD: Final = select(schema.subscriptions).where(
+    _subscriptions.address.in_(_KEYS), or_(_LIVE, _subscriptions.due_at <= _NOW)
+)
+_DUE_CARDS: Final = (
+    select(_cards.address).where(_cards.open_until <= _NOW).order_by(_cards.open_until).limit(bindparam("limit"))
+)
+_DUE_SUBSCRIPTIONS: Final = (
+    select(_subscriptions.address)
+    .where(_subscriptions.due_at <= _NOW)
+    .order_by(_subscriptions.due_at)
+    .limit(bindparam("limit"))
+)
 _CARDS_BY_OFFER: Final = select(_subscriptions.address).where(_subscriptions.offer_id.in_(_KEYS), _LIVE).distinct()
 _ANSWERED: Final = select(
     schema.commands.c.seq,
@@ -63,6 +78,7 @@ class Needs:
     offers: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     subscriptions: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     cards: set[int] = field(default_factory=set)
+    replays: list[Order] = field(default_factory=list)
 
     def add(self, order: Order) -> None:
         """Note what one order names."""
@@ -77,6 +93,10 @@ class Needs:
                 self.cards.add(command.card)
             case SubscriptionEnd():
                 self.subscriptions[order.operator].add(command.subscription)
+            case CardReplace():
+                self.cards.update((command.card, command.replacement))
+            case InvoiceReplay():
+                self.replays.append(order)
             case _:
                 self.cards.add(command.card)
 
@@ -98,7 +118,38 @@ def load(connection: Connection, orders: Sequence[Order], now: float) -> Working
             state.add_offer(_offer(row))
     needs.cards.update(_cards_of_changed_offers(connection, orders, state, now))
     load_cards(connection, state, needs.cards, now)
+    for order in needs.replays:
+        state.replays[order.operator, order.command.id] = facts_again(connection, order)
     return state
+
+
+def facts_again(connection: Connection, order: Order) -> tuple[FactRow, ...]:
+    """Return the facts that a replay asks for, and one more where there are more."""
+    command = order.command
+    if not isinstance(command, InvoiceReplay):
+        return ()
+    statement = (
+        select(schema.facts)
+        .where(_facts.operator == order.operator, _facts.number > command.after, _facts.made_at >= command.since)
+        .order_by(_facts.number)
+        .limit(command.limit + 1)
+    )
+    return tuple(FactRow(*row) for row in connection.execute(statement))
+
+
+def last_fact(connection: Connection, operator: str) -> int:
+    """Return the number of the operator's newest fact; 0 before the first."""
+    found = connection.execute(select(func.max(_facts.number)).where(_facts.operator == operator)).scalar()
+    return int(found or 0)
+
+
+def load_due(connection: Connection, state: WorkingSet, now: float, limit: int) -> bool:
+    """Add cards and subscriptions for which a moment has come, the earliest first; return whether there may be more."""
+    cards = list(connection.execute(_DUE_CARDS, {"now": now, "limit": limit}).scalars())
+    subscriptions = connection.execute(_DUE_SUBSCRIPTIONS, {"now": now, "limit": limit}).fetchall()
+    if cards or subscriptions:
+        load_cards(connection, state, {*cards, *(row.address for row in subscriptions)}, now)
+    return limit in (len(cards), len(subscriptions))
 
 
 def by_keys(connection: Connection, statement: Any, keys: Iterable[Any], **values: Any) -> Iterator[Any]:
@@ -265,6 +316,7 @@ class Writes:
     changes: list[tuple[Any, ...]] = field(default_factory=list)
     outbox: list[tuple[Any, ...]] = field(default_factory=list)
     audit: list[tuple[Any, ...]] = field(default_factory=list)
+    facts: list[tuple[Any, ...]] = field(default_factory=list)
 
     def flush(self, connection: Connection, state: WorkingSet) -> None:
         """Write all, parents before children."""
@@ -276,6 +328,7 @@ class Writes:
         _INSERTS["changes"].run(connection, self.changes)
         _INSERTS["outbox"].run(connection, self.outbox)
         _INSERTS["audit"].run(connection, self.audit)
+        _INSERTS["facts"].run(connection, self.facts)
 
 
 def _put(connection: Connection, table: str, rows: Mapping[Any, Any], new: set[Any], changed: set[Any]) -> None:

@@ -14,7 +14,7 @@ from typing import Any, Final, TypeVar
 import structlog
 from sqlalchemy import Connection, func, insert, select
 
-from cad.ledger import airing, audit, reading, rows, schema, upkeep
+from cad.ledger import airing, audit, due, reading, rows, schema, upkeep
 from cad.ledger.batch import Batch, Counters
 from cad.ledger.database import Database
 from cad.ledger.errors import AuditBroken, LedgerRefused, LedgerUnavailable
@@ -121,6 +121,15 @@ class Store:
         self._reported_change = self._counters.change_seq
         return outcomes
 
+    def due(self, now: float) -> tuple[list[CardChange], bool]:
+        """Do what has come by the clock; return the cards that closed, and whether there may be more to do.
+
+        Raises LedgerUnavailable.
+        """
+        found = self._transact(now, due.run)
+        self._reported_change = self._counters.change_seq
+        return found
+
     def first_air(self, items: Sequence[FirstAir], now: float) -> None:
         """Record first transmissions, with their events, in one transaction. Raises LedgerUnavailable."""
         self._transact(now, lambda batch, connection: airing.record(connection, batch, items))
@@ -204,7 +213,7 @@ class Store:
         return max(now, self.highest_time)
 
     def _batch(self, now: float, promises: Mapping[str, Promise] | None = None) -> Batch:
-        return Batch(self._key, self._ledger_id, replace(self._counters), self.grants, self._time(now), promises or {})
+        return Batch(self._key, self._ledger_id, self._counters.copy(), self.grants, self._time(now), promises or {})
 
     def _transact(
         self, now: float, job: Callable[[Batch, Connection], T], promises: Mapping[str, Promise] | None = None

@@ -9,11 +9,9 @@ from sqlalchemy import BindParameter, Connection, bindparam, delete, insert, sel
 from cad.ledger import rows, schema
 from cad.ledger.batch import Batch
 from cad.ledger.errors import VersionWouldFall
-from cad.ledger.model import CardChange, Grants
+from cad.ledger.model import HEADEND, CardChange, Grants
 from cad.ledger.working import REVISION_MAX
 
-HEADEND: Final = ""
-"""The command id of changes that no command made."""
 PRUNE_STEP: Final = 2_000
 
 _meta, _commands, _changes = schema.meta.c, schema.commands.c, schema.changes.c

@@ -9,6 +9,8 @@ from typing import Final
 
 from emm.plan import Right
 from protocol.portal.codes import Code
+from protocol.portal.invoice import FactName
+from protocol.portal.terms import Terms
 
 REVISION_MAX: Final = 0xFFFF_FFFF
 
@@ -16,6 +18,14 @@ REVISION_MAX: Final = 0xFFFF_FFFF
 @lru_cache(maxsize=4096)
 def _slugs(products: str) -> tuple[str, ...]:
     return tuple(json.loads(products))
+
+
+@lru_cache(maxsize=4096)
+def _terms(terms: str) -> Terms:
+    return Terms.model_validate_json(terms)
+
+
+_NO_TERMS: Final = Terms()
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +67,10 @@ class OfferRow:
         """Return the slugs of its products."""
         return _slugs(self.products)
 
+    def agreed(self) -> Terms:
+        """Return its terms; those without any conditions where it has none."""
+        return _NO_TERMS if self.terms is None else _terms(self.terms)
+
 
 @dataclass(frozen=True, slots=True)
 class SubscriptionRow:
@@ -94,8 +108,38 @@ class Answered:
 
 
 @dataclass(frozen=True, slots=True)
+class Fact:
+    """Something for the invoice, not numbered yet. `at` in Unix seconds; a fact about a service has its `service`."""
+
+    address: int
+    name: FactName
+    at: int
+    service: SubscriptionRow | None = None
+    replacement: int | None = None
+    previous: int | None = None
+    until: int | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FactRow:
+    """A row of `facts`. `payload` is the `InvoiceFact` as JSON."""
+
+    operator: str
+    number: int
+    address: int
+    fact: str
+    payload: str
+    made_at: float
+
+
+@dataclass(frozen=True, slots=True)
 class Decision:
     """What one command does and how it is answered; rows replace those of the same key.
+
+    `also_cards` and `also_subscriptions` are further rows of a command that concerns two cards. `card_facts` are told
+    for the invoice; what becomes of subscriptions is told by itself, unless they moved `with_card`. `replayed` is
+    published again, and `resume_after` says where to go on.
 
     `touched`: cards whose content may have changed. `visible_from`: nothing can be seen before. `visible` False: the
     change makes nothing visible.
@@ -110,6 +154,26 @@ class Decision:
     touched: tuple[int, ...] = ()
     visible_from: int = 0
     visible: bool = True
+    also_cards: tuple[CardRow, ...] = ()
+    also_subscriptions: tuple[SubscriptionRow, ...] = ()
+    card_facts: tuple[Fact, ...] = ()
+    with_card: bool = False
+    replayed: tuple[FactRow, ...] = ()
+    resume_after: int | None = None
+
+    @property
+    def card_rows(self) -> tuple[CardRow, ...]:
+        """All cards that it puts."""
+        return self.also_cards if self.card_row is None else (self.card_row, *self.also_cards)
+
+    @property
+    def subscription_rows(self) -> tuple[SubscriptionRow, ...]:
+        """All subscriptions that it puts."""
+        return (
+            self.also_subscriptions
+            if self.subscription_row is None
+            else (self.subscription_row, *self.also_subscriptions)
+        )
 
 
 @dataclass(slots=True)
@@ -122,6 +186,7 @@ class WorkingSet:
     subscriptions: dict[tuple[str, str], SubscriptionRow] = field(default_factory=dict)
     by_card: defaultdict[int, dict[int, SubscriptionRow]] = field(default_factory=lambda: defaultdict(dict))
     answered: dict[tuple[str, str], Answered] = field(default_factory=dict)
+    replays: dict[tuple[str, str], tuple[FactRow, ...]] = field(default_factory=dict)
     next_offer_id: int = 1
     next_subscription_id: int = 1
 
@@ -142,12 +207,12 @@ class WorkingSet:
 
     def apply(self, decision: Decision) -> None:
         """Take the rows that a decision puts."""
-        if decision.card_row is not None:
-            self.cards[decision.card_row.address] = decision.card_row
+        for card in decision.card_rows:
+            self.cards[card.address] = card
         if decision.offer_row is not None:
             self.add_offer(decision.offer_row)
-        if decision.subscription_row is not None:
-            self.add_subscription(decision.subscription_row)
+        for subscription in decision.subscription_rows:
+            self.add_subscription(subscription)
 
     def cards_with(self, offer_id: int, now: float) -> tuple[int, ...]:
         """Return the cards that have a live subscription to an offer, rising."""
@@ -164,7 +229,9 @@ class WorkingSet:
 
     def rights(self, address: int, products: Mapping[str, int], now: float) -> tuple[Right, ...]:
         """Return what a card may open; `products` are those granted to its operator."""
-        return tuple(rights_of(self.live_on(address, now), self.offers_by_id, products))
+        rights = rights_of(self.live_on(address, now), self.offers_by_id, products)
+        card = self.cards.get(address)
+        return tuple(rights if card is None else until(rights, card.open_until))
 
     def bump(self, address: int, change_seq: int, at: float) -> CardRow:
         """Raise a card's revision and return its row. Raises OverflowError when there is no higher revision."""
@@ -185,4 +252,13 @@ def rights_of(
         for row in rows
         for slug in offers[row.offer_id].slugs()
         if slug in products
+    ]
+
+
+def until(rights: list[Right], end: int | None) -> list[Right]:
+    """Return rights that end at `end` at the latest; those that would begin later are left out."""
+    if end is None:
+        return rights
+    return [
+        replace(right, end=end if right.end is None else min(right.end, end)) for right in rights if right.start < end
     ]

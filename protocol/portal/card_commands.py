@@ -1,9 +1,11 @@
 """Commands about cards."""
 
-from typing import ClassVar
+from typing import ClassVar, Literal, Self
+
+from pydantic import model_validator
 
 from protocol.portal.command import Command
-from protocol.portal.fields import Card, Reference, Rev, Text
+from protocol.portal.fields import Card, Moment, Reference, Rev, Text
 
 
 class CardAssign(Command):
@@ -29,13 +31,75 @@ class CardSuspend(Command):
 
 
 class CardReopen(Command):
-    """The card is to open again what its subscriptions allow."""
+    """The card is to open again what its subscriptions allow; with `until` only so long, then it closes by itself."""
 
     resource: ClassVar[str] = "card"
     verb: ClassVar[str] = "reopen"
 
     card: Card
     rev: Rev
+    until: Moment | None = None
+
+
+class CardRelease(Command):
+    """The card is to go back into stock, to be given to anybody."""
+
+    resource: ClassVar[str] = "card"
+    verb: ClassVar[str] = "release"
+
+    card: Card
+    rev: Rev
+
+
+class CardReport(Command):
+    """The card is lost, stolen or defective: it opens nothing from now on, its subscriptions wait for a new card."""
+
+    resource: ClassVar[str] = "card"
+    verb: ClassVar[str] = "report"
+
+    card: Card
+    rev: Rev
+    condition: Literal["lost", "stolen", "defective"]
+    reason: Text | None = None
+
+
+class CardReplace(Command):
+    """All subscriptions of the card are to move to the card `replacement`; the old card dies."""
+
+    resource: ClassVar[str] = "card"
+    verb: ClassVar[str] = "replace"
+
+    card: Card
+    rev: Rev
+    replacement: Card
+    reason: Text | None = None
+
+    @model_validator(mode="after")
+    def _two_cards(self) -> Self:
+        if self.card == self.replacement:
+            raise ValueError("replacement: it must be another card")
+        return self
+
+
+class CardReturn(Command):
+    """The card came back from its subscriber, and is not in use until it is released into stock."""
+
+    resource: ClassVar[str] = "card"
+    verb: ClassVar[str] = "return"
+
+    card: Card
+    rev: Rev
+
+
+class CardBlacklist(Command):
+    """The card is to open nothing for ever; nothing undoes this."""
+
+    resource: ClassVar[str] = "card"
+    verb: ClassVar[str] = "blacklist"
+
+    card: Card
+    rev: Rev
+    reason: Text | None = None
 
 
 class CardRefresh(Command):

@@ -18,7 +18,16 @@ class Code(StrEnum):
     UNKNOWN_OFFER = "unknown_offer"
     UNKNOWN_SUBSCRIPTION = "unknown_subscription"
     CARD_IN_USE = "card_in_use"
+    CARD_STATE = "card_state"
+    CARD_NOT_ASSIGNED = "card_not_assigned"
+    CARD_BLACKLISTED = "card_blacklisted"
+    CARD_HAS_SUBSCRIPTIONS = "card_has_subscriptions"
     CARD_FULL = "card_full"
+    NOT_SUSPENDED = "not_suspended"
+    NEEDS_AUTHORITY = "needs_authority"
+    MINIMUM_TERM = "minimum_term"
+    FIXED_TERM = "fixed_term"
+    PRECONDITION_MISSING = "precondition_missing"
     NOT_GRANTED = "not_granted"
     INTERNAL = "internal"
     # In a message on `rej`.
@@ -51,6 +60,17 @@ MEANINGS: Final[dict[Code, Meaning]] = {
         "You have no subscription of this name; send `subscription put` first.", retryable=True
     ),
     Code.CARD_IN_USE: Meaning("The card is assigned to another subscriber."),
+    Code.CARD_STATE: Meaning("The card's state does not allow this; `detail` says which state it is in."),
+    Code.CARD_NOT_ASSIGNED: Meaning("The card is in nobody's hands; send `card assign` first.", retryable=True),
+    Code.CARD_BLACKLISTED: Meaning("The card is blacklisted for ever and will not be used again. Take another card."),
+    Code.CARD_HAS_SUBSCRIPTIONS: Meaning("The card still has subscriptions. End them or move them first."),
+    Code.NOT_SUSPENDED: Meaning("The card is not suspended: there is nothing to reopen for a time."),
+    Code.NEEDS_AUTHORITY: Meaning("This service cannot be ended in the portal. Please contact customer service."),
+    Code.MINIMUM_TERM: Meaning("The minimum duration is not over; `detail` says when the service can end."),
+    Code.FIXED_TERM: Meaning("The service runs for a fixed term, from its start to the end that `detail` names."),
+    Code.PRECONDITION_MISSING: Meaning(
+        "The card lacks a service that this one presupposes; `detail` names it.", retryable=True
+    ),
     Code.CARD_FULL: Meaning("The card would hold more rights than fit into its EMM. End some subscriptions first."),
     Code.NOT_GRANTED: Meaning("The headend has not granted you a product of this offer. Ask the headend operator."),
     Code.INTERNAL: Meaning(

@@ -2,15 +2,26 @@
 
 import hashlib
 import re
-from typing import Final
+from typing import Final, get_args
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails, from_json
 
-from protocol.portal.card_commands import CardAssign, CardRefresh, CardReopen, CardSuspend
+from protocol.portal.card_commands import (
+    CardAssign,
+    CardBlacklist,
+    CardRefresh,
+    CardRelease,
+    CardReopen,
+    CardReplace,
+    CardReport,
+    CardReturn,
+    CardSuspend,
+)
 from protocol.portal.codes import Code
 from protocol.portal.errors import FieldError, InvalidError, UnreadableError
 from protocol.portal.fields import ID_PATTERN
+from protocol.portal.invoice import InvoiceReplay
 from protocol.portal.offer_commands import OfferPut
 from protocol.portal.subscription_commands import SubscriptionEnd, SubscriptionPut
 
@@ -20,10 +31,23 @@ _ERRORS_MAX: Final = 20
 _ID: Final = re.compile(ID_PATTERN[:-1] + r"\Z")
 
 
-AnyCommand = OfferPut | CardAssign | CardSuspend | CardReopen | CardRefresh | SubscriptionPut | SubscriptionEnd
+AnyCommand = (
+    OfferPut
+    | CardAssign
+    | CardRelease
+    | CardSuspend
+    | CardReopen
+    | CardReport
+    | CardReplace
+    | CardReturn
+    | CardBlacklist
+    | CardRefresh
+    | SubscriptionPut
+    | SubscriptionEnd
+    | InvoiceReplay
+)
 COMMANDS: Final[dict[tuple[str, str], type[AnyCommand]]] = {
-    (model.resource, model.verb): model
-    for model in (OfferPut, CardAssign, CardSuspend, CardReopen, CardRefresh, SubscriptionPut, SubscriptionEnd)
+    (model.resource, model.verb): model for model in get_args(AnyCommand)
 }
 
 

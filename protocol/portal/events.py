@@ -1,10 +1,11 @@
 """Facts that the headend publishes by itself, and the CloudEvents attributes that go with everything it publishes."""
 
-from typing import Annotated, Final
+from typing import Annotated, Final, get_args
 
 from pydantic import Field
 
 from protocol.portal.fields import Card, CommandId, Message, Moment, Slug, spell_moment
+from protocol.portal.invoice import FactName, InvoiceFact
 
 CONTENT_TYPE: Final = "application/json"
 SPEC_VERSION: Final = "1.0"
@@ -29,11 +30,17 @@ class CardOnAir(Message):
 
 EVENTS: Final[dict[tuple[str, str], type[Message]]] = {
     ("card", "on-air"): CardOnAir,
+    **{("invoice", name): InvoiceFact for name in get_args(FactName)},
 }
 """Every fact by resource and name, as in the topic `evt/{resource}/{name}`; its type is `cad.v1.{resource}.{name}`.
 
 Schemas, the AsyncAPI document and the portal's client are made from this table.
 """
+
+
+def invoice_type(fact: str) -> str:
+    """Return the CloudEvents type of a fact for the invoice."""
+    return f"cad.v1.invoice.{fact}"
 
 
 def attributes(event_type: str, source: str, event_id: str, at: float) -> list[tuple[str, str]]:

@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 
 from protocol.portal.command import Command
 from protocol.portal.fields import Rev, Slug, Texts
+from protocol.portal.terms import Terms
 
 PRODUCTS_MAX: Final = 64
 
@@ -22,6 +23,7 @@ class OfferPut(Command):
     names: Texts
     heading: Texts | None = None
     products: Annotated[tuple[Slug, ...], Field(strict=False, min_length=1, max_length=PRODUCTS_MAX)]
+    terms: Terms | None = None
 
     @model_validator(mode="after")
     def _each_once(self) -> Self:

@@ -20,7 +20,10 @@ class Status(StrEnum):
 
 
 class Reply(Message):
-    """The answer to one command, on the response topic. A time that cannot be told is null, and `detail` says why."""
+    """The answer to one command, on the response topic. A time that cannot be told is null, and `detail` says why.
+
+    `starts_at` and `ends_at` are those of the subscription, also where the terms of its offer set them.
+    """
 
     id: CommandId
     status: Status
@@ -31,6 +34,9 @@ class Reply(Message):
     card: Card | None = None
     on_air_by: Moment | None = None
     visible_by: Moment | None = None
+    starts_at: Moment | None = None
+    ends_at: Moment | None = None
+    resume_after: Annotated[int, Field(ge=0)] | None = None
 
 
 class Reject(Message):

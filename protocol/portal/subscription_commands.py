@@ -6,6 +6,7 @@ from pydantic import model_validator
 
 from protocol.portal.command import Command
 from protocol.portal.fields import Card, Moment, Reference, Rev, Slug
+from protocol.portal.terms import Authority
 
 
 class SubscriptionPut(Command):
@@ -20,6 +21,7 @@ class SubscriptionPut(Command):
     offer: Slug
     starts_at: Moment | None = None
     ends_at: Moment | None = None
+    authority: Authority = "customer"
 
     @model_validator(mode="after")
     def _ends_after_start(self) -> Self:
@@ -37,3 +39,4 @@ class SubscriptionEnd(Command):
     subscription: Reference
     rev: Rev
     at: Moment | None = None
+    authority: Authority = "customer"

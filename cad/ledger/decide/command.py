@@ -1,12 +1,35 @@
 """Which decision belongs to which command."""
 
-from cad.ledger.decide import cards, offers, subscriptions
+from cad.ledger.decide import cards, invoice, offers, replacing, subscriptions
 from cad.ledger.decide.common import Context
 from cad.ledger.working import Decision, WorkingSet
-from protocol.portal.card_commands import CardAssign, CardRefresh, CardReopen, CardSuspend
+from protocol.portal.card_commands import (
+    CardAssign,
+    CardBlacklist,
+    CardRefresh,
+    CardRelease,
+    CardReopen,
+    CardReplace,
+    CardReport,
+    CardReturn,
+    CardSuspend,
+)
 from protocol.portal.commands import AnyCommand
+from protocol.portal.invoice import InvoiceReplay
 from protocol.portal.offer_commands import OfferPut
 from protocol.portal.subscription_commands import SubscriptionEnd, SubscriptionPut
+
+CardCommand = (
+    CardAssign
+    | CardBlacklist
+    | CardRefresh
+    | CardRelease
+    | CardReopen
+    | CardReplace
+    | CardReport
+    | CardReturn
+    | CardSuspend
+)
 
 
 def decide(command: AnyCommand, state: WorkingSet, context: Context) -> Decision:
@@ -16,11 +39,29 @@ def decide(command: AnyCommand, state: WorkingSet, context: Context) -> Decision
             return subscriptions.put_subscription(command, state, context)
         case SubscriptionEnd():
             return subscriptions.end_subscription(command, state, context)
-        case CardAssign():
-            return cards.assign(command, state, context)
-        case CardSuspend() | CardReopen():
-            return cards.change_state(command, state, context)
-        case CardRefresh():
-            return cards.refresh(command, state, context)
         case OfferPut():
             return offers.put_offer(command, state, context)
+        case InvoiceReplay():
+            return invoice.replay(command, context.operator, state)
+        case _:
+            return _card(command, state, context)
+
+
+def _card(command: CardCommand, state: WorkingSet, context: Context) -> Decision:
+    match command:
+        case CardAssign():
+            return cards.assign(command, state, context)
+        case CardSuspend():
+            return cards.suspend(command, state, context)
+        case CardReopen():
+            return cards.reopen(command, state, context)
+        case CardReport():
+            return cards.report(command, state, context)
+        case CardReplace():
+            return replacing.replace_card(command, state, context)
+        case CardReturn() | CardRelease():
+            return cards.give_back(command, state, context)
+        case CardBlacklist():
+            return cards.blacklist(command, state, context)
+        case CardRefresh():
+            return cards.refresh(command, state, context)

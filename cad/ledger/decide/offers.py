@@ -25,6 +25,7 @@ def put_offer(command: OfferPut, state: WorkingSet, context: Context) -> Decisio
         heading=None if command.heading is None else _text(command.heading),
         products=json.dumps(command.products),
         changed_at=context.now,
+        terms=None if command.terms is None else command.terms.model_dump_json(),
     )
     if row is None or set(row.slugs()) == set(command.products):
         return Decision(offer_row=new)

@@ -2,10 +2,13 @@
 
 from dataclasses import replace
 
+from cad.ledger.decide import contract
 from cad.ledger.decide.common import NOTHING_TO_SEND, Context, full, not_granted, own_card, stale, unknown_card
-from cad.ledger.model import SUSPENDED
-from cad.ledger.working import Decision, SubscriptionRow, WorkingSet, rights_of
-from protocol.portal.codes import Code
+from cad.ledger.decide.lifecycle import IN_HANDS, Move, go, legal
+from cad.ledger.model import BLACKLISTED, REPLACED, RETURNED, STOCK, SUSPENDED
+from cad.ledger.working import CardRow, Decision, SubscriptionRow, WorkingSet, rights_of
+from protocol.card_number import spell
+from protocol.portal.codes import Code, text
 from protocol.portal.subscription_commands import SubscriptionEnd, SubscriptionPut
 
 
@@ -17,14 +20,13 @@ def put_subscription(command: SubscriptionPut, state: WorkingSet, context: Conte
     card = own_card(command.card, state, context)
     if card is None:
         return unknown_card(command.card)
+    if card.state not in IN_HANDS:
+        return _not_in_hands(card)
     offer = state.offers.get((context.operator, command.offer))
     if offer is None:
         return Decision(Code.UNKNOWN_OFFER, f"you have no offer named {command.offer}", card=command.card)
     if (refused := not_granted(offer.slugs(), context.grant.products)) is not None:
         return replace(refused, card=command.card)
-    starts_at = _start(command, row, context.now)
-    if command.ends_at is not None and command.ends_at <= starts_at:
-        return Decision(Code.INVALID, "ends_at: it must be later than the start", card=command.card)
     new = SubscriptionRow(
         id=row.id if row is not None else state.next_subscription_id,
         operator=context.operator,
@@ -32,24 +34,37 @@ def put_subscription(command: SubscriptionPut, state: WorkingSet, context: Conte
         rev=command.rev,
         address=command.card,
         offer_id=offer.id,
-        starts_at=starts_at,
+        starts_at=_start(command, row, context.now),
         ends_at=command.ends_at,
         changed_at=context.now,
     )
+    agreed = contract.agree(command, row, new, offer, state, context)
+    if isinstance(agreed, Decision):
+        return agreed
+    return _put(row, agreed, card, state, context)
+
+
+def _put(
+    row: SubscriptionRow | None, new: SubscriptionRow, card: CardRow, state: WorkingSet, context: Context
+) -> Decision:
+    if new.ends_at is not None and new.ends_at <= new.starts_at:
+        return Decision(Code.INVALID, "ends_at: it must be later than the start", card=card.address)
     touched = _touched(row, new, context.now)
     if not touched:
-        return Decision(detail=NOTHING_TO_SEND, card=command.card, subscription_row=new)
-    others = [one for one in state.live_on(command.card, context.now) if one.id != new.id]
+        return Decision(detail=NOTHING_TO_SEND, card=card.address, subscription_row=new)
+    others = [one for one in state.live_on(card.address, context.now) if one.id != new.id]
     rights = rights_of([*others, new], state.offers_by_id, context.grant.products)
-    if (too_full := full(rights, context.now, command.card)) is not None:
+    if (too_full := full(rights, context.now, card.address)) is not None:
         return too_full
     suspended = card.state == SUSPENDED
+    used = legal(Move.ORDER, card.state) and new.live(context.now)
     return Decision(
         detail="the card is suspended: it opens nothing until it is reopened" if suspended else "",
-        card=command.card,
+        card=card.address,
+        card_row=replace(card, state=go(Move.ORDER, card.state)) if used else None,
         subscription_row=new,
         touched=touched,
-        visible_from=starts_at if starts_at > context.now else 0,
+        visible_from=new.starts_at if new.starts_at > context.now else 0,
         visible=not suspended,
     )
 
@@ -65,6 +80,8 @@ def end_subscription(command: SubscriptionEnd, state: WorkingSet, context: Conte
     detail = ""
     if row.ends_at is not None and row.ends_at <= at:
         at, detail = row.ends_at, "it ends earlier already; an end never makes a subscription longer"
+    elif (refused := contract.refuse_end(row, at, command.authority, context)) is not None:
+        return refused
     new = replace(row, rev=command.rev, ends_at=max(at, row.starts_at), changed_at=context.now)
     touched = _touched(row, new, context.now)
     if not touched:
@@ -75,6 +92,18 @@ def end_subscription(command: SubscriptionEnd, state: WorkingSet, context: Conte
     if (too_full := full(rights, context.now, row.address)) is not None:
         return too_full
     return Decision(detail=detail, card=row.address, subscription_row=new, touched=touched)
+
+
+def _not_in_hands(card: CardRow) -> Decision:
+    if card.state in (STOCK, RETURNED):
+        return Decision(Code.CARD_NOT_ASSIGNED, text(Code.CARD_NOT_ASSIGNED), card=card.address)
+    if card.state == BLACKLISTED:
+        return Decision(Code.CARD_BLACKLISTED, text(Code.CARD_BLACKLISTED), card=card.address)
+    if card.state == REPLACED and card.replaced_by is not None:
+        detail = f"the card was replaced by {spell(card.replaced_by)}; order for that card"
+    else:
+        detail = f"the card is {card.state}; replace it, then order for the new card"
+    return Decision(Code.CARD_STATE, detail, card=card.address)
 
 
 def _start(command: SubscriptionPut, row: SubscriptionRow | None, now: float) -> int:

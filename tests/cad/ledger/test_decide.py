@@ -182,8 +182,10 @@ def test_when_a_subscription_starts_and_ends(order: Order, rows: Any, starts_at:
 
 def test_a_change_of_state_keeps_what_it_does_not_name() -> None:
     row = decided(suspend(reason="unpaid"), card()).card_row
-    assert row == card(state=SUSPENDED, reason="unpaid", rev=2)
-    assert decided(reopen(), card(state=SUSPENDED, reason="unpaid", rev=2)).card_row == card(rev=3)
+    assert row == card(state=SUSPENDED, blocked=1, reason="unpaid", rev=2)
+    assert decided(
+        reopen(), card(state=SUSPENDED, blocked=1, reason="unpaid", rev=2), basic(), subscription()
+    ).card_row == card(rev=3)
 
 
 def test_a_subscription_of_a_suspended_card_promises_nothing_visible() -> None:

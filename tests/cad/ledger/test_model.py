@@ -40,6 +40,12 @@ class Model:
                     found.add((PRODUCTS[operator][slug], one["start"], one["end"]))
         return found
 
+    def live(self, address: int) -> bool:
+        return any(
+            one["card"] == address and (one["end"] is None or one["end"] > max(self.now, one["start"]))
+            for one in self.subscriptions.values()
+        )
+
     def take(self, order: Order) -> str:
         key = (order.operator, order.command.id)
         if key in self.ids:
@@ -86,12 +92,15 @@ class Model:
             return "invalid"
         new = {"rev": command.rev, "card": command.card, "offer": command.offer, "start": start, "end": command.ends_at}
         self.subscriptions[operator, command.subscription] = new
+        opens = command.ends_at is None or command.ends_at > self.now
+        if self.cards[command.card]["state"] == "assigned" and opens:
+            self.cards[command.card]["state"] = "active"
         return "ok"
 
     def _card(self, operator: str, name: str, command: Any) -> str:
         known = self.cards.get(command.card)
         if name == "card assign" and known is None and command.card in RANGES[operator]:
-            new = {"operator": operator, "rev": command.rev, "subscriber": command.subscriber, "state": "active"}
+            new = {"operator": operator, "rev": command.rev, "subscriber": command.subscriber, "state": "assigned"}
             self.cards[command.card] = new
             return "ok"
         if known is None or known["operator"] != operator:
@@ -103,7 +112,10 @@ class Model:
         if name == "card assign" and known["subscriber"] != command.subscriber:
             return "card_in_use"
         if name != "card assign":
-            known["state"] = "suspended" if name == "card suspend" else "active"
+            if name == "card suspend":
+                known["state"] = "suspended"
+            elif known["state"] == "suspended":
+                known["state"] = "active" if self.live(command.card) else "assigned"
         known["rev"] = command.rev
         return "ok"
 

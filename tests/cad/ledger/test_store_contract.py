@@ -202,13 +202,14 @@ def test_replies_wait_in_the_outbox_until_they_are_published(open_one: Callable[
     store = open_one()
     take(store, offer(), replace(assign(), reply_topic=None), subscribe())
     messages = store.read(lambda held: reading.pending(held, 0, 10))
-    assert [message.topic for message in messages] == ["cad/v1/karjaa/rep/web"] * 2
+    answers = [message for message in messages if "/rep/" in message.topic]
+    assert [message.topic for message in answers] == ["cad/v1/karjaa/rep/web"] * 2
     assert list(store.outgoing) == messages
-    assert {message.correlation for message in messages} == {b"correlation"}
+    assert {message.correlation for message in answers} == {b"correlation"}
     store.mark_published([messages[0].seq])
     store = open_one(now=NOW + 1)
     assert store.read(lambda held: reading.pending(held, 0, 10)) == messages[1:]
-    store.commit([refresh()], NOW + 2, PROMISES, published=[messages[1].seq])
+    store.commit([refresh()], NOW + 2, PROMISES, published=[message.seq for message in messages[1:]])
     (left,) = store.read(lambda held: reading.pending(held, 0, 10))
     assert left.seq > messages[1].seq
     assert left.event_id not in {message.event_id for message in messages}
@@ -234,7 +235,7 @@ def test_what_cannot_be_read_is_answered_or_told_and_kept_no_id_of(store: Store)
     assert outcomes[0].reply.errors == (FieldError("rev", "x"),)
     assert outcomes[1].reply is None
     topics = [message.topic for message in store.outgoing]
-    assert topics == ["t", "cad/v1/karjaa/rej", "cad/v1/karjaa/rep/web"]
+    assert topics == ["t", "cad/v1/karjaa/rej", "cad/v1/karjaa/rep/web", "cad/v1/karjaa/evt/invoice/card-issued"]
 
 
 def test_one_command_that_fails_unexpectedly_fails_alone(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,11 +1,13 @@
 """The AsyncAPI document and the schemas are what the models say, and cover every message there is."""
 
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from protocol.portal import asyncapi, events, schemas
 from protocol.portal.commands import COMMANDS
+from protocol.portal.invoice import FactName
 from protocol.portal.schemas import Described, Kind
 from tests.support import portal_pages
 
@@ -35,6 +37,7 @@ def test_files_of_messages_that_are_no_more_are_removed(tmp_path: Path) -> None:
 def test_every_command_and_every_event_is_described() -> None:
     assert [one.model for one in MESSAGES if one.kind is Kind.COMMAND] == list(COMMANDS.values())
     types = {value for name, value in vars(events).items() if name.endswith("_TYPE") and value.startswith("cad.")}
+    types |= {events.invoice_type(name) for name in get_args(FactName)}
     assert types == {one.ce_type for one in MESSAGES if one.ce_type}
 
 
