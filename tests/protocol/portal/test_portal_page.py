@@ -1,0 +1,87 @@
+"""docs/portal.md keeps its word: every message has an example, the examples run in order, the codes are the code's."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cad.broker import Received
+from cad.intake import read
+from cad.ledger.model import Grants, NoPromise, OperatorGrant, Order
+from protocol import card_number
+from protocol.portal import schemas
+from protocol.portal.codes import Code
+from protocol.portal.schemas import Kind
+from tests.support import portal_codes
+from tests.support.ledgers import open_store
+
+EXAMPLE = re.compile(r"^```json (\S+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+EXAMPLES = [(topic, json.loads(body)) for topic, body in EXAMPLE.findall(portal_codes.PAGE.read_text())]
+NOW = 1_796_148_000  # 2026-12-01T18:00:00Z
+
+
+def pattern(topic: str) -> str:
+    return re.sub(r"\{\w+\}", "[^/]+", topic)
+
+
+def described(topic: str) -> schemas.Described:
+    return next(one for one in schemas.messages() if re.fullmatch(pattern(one.topic), topic))
+
+
+def test_every_message_has_an_example() -> None:
+    there = {described(topic).name for topic, _ in EXAMPLES}
+    assert {one.name for one in schemas.messages()} - there == set(), "put an example of these into docs/portal.md"
+
+
+@pytest.mark.parametrize(("topic", "body"), EXAMPLES, ids=[topic for topic, _ in EXAMPLES])
+def test_each_example_is_what_its_model_takes(topic: str, body: dict[str, Any]) -> None:
+    described(topic).model.model_validate_json(json.dumps(body))
+
+
+def orders() -> list[Order]:
+    found = []
+    for number, (topic, body) in enumerate(EXAMPLES):
+        if described(topic).kind is Kind.COMMAND:
+            command_id = "3f1c9f0e" if topic.endswith("subscription/put") else f"id-{number}"
+            payload = json.dumps(body).encode()
+            received = Received(topic, payload, 1, 1, "cad/v1/karjaa/rep/web", user_properties=(("id", command_id),))
+            order = read(received, {"karjaa"})
+            assert isinstance(order, Order), order
+            found.append(order)
+    return found
+
+
+def test_the_commands_of_the_page_run_in_its_order_and_are_answered_as_it_says(tmp_path: Path) -> None:
+    card = card_number.parse("100000000008")
+    products = {"sport": 1, "film": 2, "news": 3}
+    grant = OperatorGrant("south", products, ((card, card + 100),), ("mux-1", "mux-2"))
+    store = open_store(tmp_path / "state", grants=Grants({"karjaa": grant}), now=NOW)
+    promises = {"karjaa": NoPromise(NOW + 10, NOW + 70)}
+    try:
+        answered = {}
+        for number, order in enumerate(orders()):
+            (outcome,) = store.commit([order], NOW, promises)
+            assert outcome.code is Code.OK, f"example {number}: {outcome.reply}"
+            assert outcome.reply is not None
+            answered[outcome.reply.id] = json.loads(outcome.reply.model_dump_json())
+    finally:
+        store.close()
+    shown = next(body for topic, body in EXAMPLES if topic.endswith("/rep/web"))
+    assert answered["3f1c9f0e"].items() >= shown.items()
+
+
+def test_the_reject_of_the_page_is_what_the_headend_says() -> None:
+    shown = next(body for topic, body in EXAMPLES if topic.endswith("/rej"))
+    told = read(Received("cad/v1/karjaa/cmd/card/refresh", b"{}", 1, 1), {"karjaa"})
+    payload = json.dumps({"card": "100000000008"}).encode()
+    without_id = read(Received("cad/v1/karjaa/cmd/card/refresh", payload, 1, 1), {"karjaa"})
+    for one in (told, without_id):
+        assert one is not None
+        assert (one.code, one.reason) == (shown["code"], shown["reason"])  # type: ignore[union-attr]
+    assert (told.hash, told.size) == (shown["hash"], shown["size"])  # type: ignore[union-attr]
+
+
+def test_the_table_of_codes_is_that_of_the_code() -> None:
+    assert portal_codes.written() == portal_codes.table(), "run: python -m tests.support.portal_codes"
