@@ -1,5 +1,7 @@
 """CS378X, against bytes made by hand; tsdecrypt itself judges it in tests/integration/tv."""
 
+import contextlib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -29,6 +31,14 @@ def test_what_is_encoded_is_read_again_however_it_is_cut(sent: list[CamdMessage]
     heard = [one for at in range(0, len(stream), cut) for one in receiver.feed(stream[at : at + cut])]
     assert heard == sent
     assert receiver.pending == 0
+
+
+@given(stream=st.binary(max_size=400), known=st.booleans())
+def test_any_bytes_are_read_or_refused(stream: bytes, known: bool) -> None:
+    codec = CamdCodec(USER, PASSWORD)
+    token = spell(USER, PASSWORD, 0, b"")[:4] if known else b""
+    with contextlib.suppress(DecodeError):
+        codec.feed(token + stream)
 
 
 @pytest.mark.parametrize("size", [0, 1, 12, 13, 100, 255])

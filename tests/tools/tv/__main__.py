@@ -51,6 +51,8 @@ def main() -> int:
         except AssertionError as failure:
             print(f"the proof fails: {failure}", file=sys.stderr)
             return 1
+        except KeyboardInterrupt:
+            return 130
     if arguments.json:
         print(json.dumps(dataclasses.asdict(proof)))
     else:

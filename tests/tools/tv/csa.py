@@ -28,7 +28,7 @@ def _library() -> ctypes.CDLL:
     try:
         library = ctypes.CDLL(name)
     except OSError as error:
-        raise RuntimeError(
+        raise AssertionError(
             "libdvbcsa is missing: apt-get install libdvbcsa1 (make demo-tv and make test do it)"
         ) from error
     library.dvbcsa_key_alloc.restype = ctypes.c_void_p
