@@ -23,7 +23,7 @@ log = structlog.get_logger(__name__)
 
 BACK_OFF_FIRST_S: Final = 0.5
 BACK_OFF_MAX_S: Final = 30.0
-HEALTHY_AFTER_S: Final = 30.0
+HEALTHY_AFTER_S: Final = 2.0
 GOODBYE_S: Final = 2.0
 SESSION_KEY: Final = "mqtt-session"
 
