@@ -152,7 +152,7 @@ def check_keys(settings: Settings) -> Finding:
         fingerprint = keystore.fingerprint(keystore.load(settings.keys))
     except CadError as error:
         return Finding("master key", Verdict.FAIL, str(error), "see docs/operator.md, the master key")
-    return Finding("master key", Verdict.OK, f"{settings.keys.file} opens; fingerprint {fingerprint}")
+    return Finding("master key", Verdict.OK, f"{keystore.place(settings.keys)} opens; fingerprint {fingerprint}")
 
 
 def check_ledger(state_dir: Path) -> Finding:

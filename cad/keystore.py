@@ -1,8 +1,8 @@
-"""The master key in a file, sealed by a passphrase: make it, open it, show its fingerprint (D14).
+"""The master key, in a PKCS#11 token or a file sealed by a passphrase: make it, open it, show its fingerprint (D14).
 
 The file is JSON: format, scrypt parameters, salt, nonce and the key sealed with AES-256-GCM-SIV (RFC 8452) under
 scrypt(passphrase). Everything but the sealed key itself is associated data. The passphrase comes from a file of mode
-0600 or from a systemd credential.
+0600 or from a systemd credential, and so does the PIN of a token (`cad.token_keystore`).
 """
 
 import base64
@@ -18,6 +18,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCMSIV
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
+from cad.clock import SystemClock
 from cad.errors import KeyStoreError
 from config.settings import KeysSettings
 from emm.keys import MASTER_KEY_SIZE, LocalMasterKey
@@ -38,8 +39,13 @@ FINGERPRINT_SIZE: Final = 3
 
 
 def create(settings: KeysSettings, environment: Mapping[str, str] = os.environ) -> MasterKey:
-    """Make a new master key in a sealed file of mode 0600. Raises KeyStoreError; an existing file is never touched."""
+    """Make a new master key in the token, or in a sealed file of mode 0600.
+
+    Raises KeyStoreError; an existing key is never touched.
+    """
     passphrase = read_passphrase(settings, environment)
+    if settings.kind == "pkcs11":
+        return _token_key(settings, passphrase, make=True)
     if len(passphrase) < PASSPHRASE_CHARACTERS_MIN:
         raise KeyStoreError(f"the passphrase is too short: take at least {PASSPHRASE_CHARACTERS_MIN} characters")
     key = Secret(os.urandom(MASTER_KEY_SIZE))
@@ -49,6 +55,8 @@ def create(settings: KeysSettings, environment: Mapping[str, str] = os.environ) 
 
 def load(settings: KeysSettings, environment: Mapping[str, str] = os.environ) -> MasterKey:
     """Open the master key. Raises KeyStoreError, which says what to do."""
+    if settings.kind == "pkcs11":
+        return _token_key(settings, read_passphrase(settings, environment), make=False)
     _refuse_if_open_to_others(settings.file, "the key file")
     try:
         data = settings.file.read_bytes()
@@ -58,6 +66,13 @@ def load(settings: KeysSettings, environment: Mapping[str, str] = os.environ) ->
         return LocalMasterKey(unseal(data, read_passphrase(settings, environment)))
     except KeyStoreError as error:
         raise KeyStoreError(f"{settings.file}: {error}") from None
+
+
+def place(settings: KeysSettings) -> str:
+    """Return where the master key lies, in words."""
+    if settings.kind == "pkcs11":
+        return f"key {settings.key_label!r} in token {settings.token!r}"
+    return str(settings.file)
 
 
 def fingerprint(master: MasterKey) -> str:
@@ -118,6 +133,18 @@ def read_passphrase(settings: KeysSettings, environment: Mapping[str, str] = os.
     if not passphrase:
         raise KeyStoreError(f"the passphrase in {path} is empty")
     return passphrase
+
+
+def _token_key(settings: KeysSettings, pin: Secret, *, make: bool) -> MasterKey:
+    # Not imported above: python-pkcs11 is an extra.
+    from cad.token_keystore import Token, TokenMasterKey
+
+    assert settings.module is not None
+    assert settings.token is not None
+    token = Token(settings.module, settings.token, settings.key_label, pin)
+    if make:
+        token.make()
+    return TokenMasterKey(token.key, SystemClock().monotonic)
 
 
 def _refuse_if_open_to_others(path: Path, what: str) -> None:

@@ -85,9 +85,16 @@ class MqttSettings(Table):
 
 
 class KeysSettings(Table):
-    """[keys] The file that holds the master key, sealed, and where its passphrase comes from."""
+    """[keys] What holds the master key, a sealed file or a PKCS#11 token, and where its passphrase or PIN comes from.
 
+    `module` is the library of the token's vendor, `token` the token's label.
+    """
+
+    kind: Literal["file", "pkcs11"] = "file"
     file: AbsolutePath = Path("/var/lib/cad/master.key")
+    module: AbsolutePath | None = None
+    token: Annotated[str, Field(min_length=1, max_length=32)] | None = None
+    key_label: Text = "cad master key"
     passphrase_file: AbsolutePath | None = None
     credential: FileName | None = None
 
@@ -95,9 +102,19 @@ class KeysSettings(Table):
     def _one_source(self) -> Self:
         if (self.passphrase_file is None) == (self.credential is None):
             raise ValueError(
-                "say where the passphrase comes from: either passphrase_file, or credential"
+                "say where the passphrase or PIN comes from: either passphrase_file, or credential"
                 " (the name in LoadCredentialEncrypted= of the unit)"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        if self.kind == "file" and self.model_fields_set & {"module", "token", "key_label"}:
+            raise ValueError('module, token and key_label go with kind = "pkcs11"')
+        if self.kind == "pkcs11" and (self.module is None or self.token is None):
+            raise ValueError('kind = "pkcs11" needs module (the library of the token) and token (its label)')
+        if self.kind == "pkcs11" and "file" in self.model_fields_set:
+            raise ValueError('file goes with kind = "file"')
         return self
 
 

@@ -1,10 +1,14 @@
 """`cad keys`: the master key."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from cad.cli.options import config_option, json_option
+
+if TYPE_CHECKING:
+    from config.settings import KeysSettings
 
 
 @click.group("keys")
@@ -16,16 +20,16 @@ def group() -> None:
 @config_option
 @json_option
 def init(config: Path, as_json: bool) -> None:
-    """Make a new master key in the file named by keys.file, sealed by the passphrase of the settings.
+    """Make a new master key, in the file named by keys.file or in the token of keys.token.
 
-    An existing file is never overwritten. Keep a copy of the file and the passphrase apart from each other and from
-    this machine: without them no card in the field can ever be told anything again.
+    An existing key is never touched. Keep a copy of file and passphrase apart from each other and from this machine, or
+    of the token by its vendor's own means: without the key no card in the field can ever be told anything again.
     """
     from cad import keystore
     from config.load import load
 
     settings = load(config)
-    _show(settings.keys.file, keystore.fingerprint(keystore.create(settings.keys)), as_json)
+    _show(settings.keys, keystore.fingerprint(keystore.create(settings.keys)), as_json)
 
 
 @group.command("show")
@@ -37,13 +41,64 @@ def show(config: Path, as_json: bool) -> None:
     from config.load import load
 
     settings = load(config)
-    _show(settings.keys.file, keystore.fingerprint(keystore.load(settings.keys)), as_json)
+    _show(settings.keys, keystore.fingerprint(keystore.load(settings.keys)), as_json)
 
 
-def _show(path: Path, fingerprint: str, as_json: bool) -> None:
+@group.command("import-transport")
+@click.argument("vendor_file", type=click.Path(path_type=Path, dir_okay=False))
+@click.option(
+    "--component",
+    "components",
+    type=click.Path(path_type=Path, dir_okay=False),
+    multiple=True,
+    required=True,
+    help="A file of mode 0600 with the transport key, or a component of it, in hexadecimal; may be given repeatedly.",
+)
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    required=True,
+    help="The delivery file to make, for cad card batch.",
+)
+@config_option
+@json_option
+def import_transport(
+    vendor_file: Path, components: tuple[Path, ...], output: Path, config: Path, as_json: bool
+) -> None:
+    """Open a card vendor's file of transport keys, check every key, and keep them sealed under the master key.
+
+    Several components are joined by exclusive-or. Destroy the vendor's file and the components afterwards.
+    """
+    from cad import keystore
+    from cad.cli.output import show_json
+    from cad.stock.transport_keys import import_vendor_file, write_delivery
+    from config.load import load
+
+    delivery = import_vendor_file(vendor_file, components, keystore.load(load(config).keys))
+    write_delivery(output, delivery)
+    if as_json:
+        show_json(
+            {
+                "file": str(output),
+                "vendor": delivery.vendor,
+                "delivery": delivery.name,
+                "key_version": delivery.key_version,
+                "chips": len(delivery),
+            }
+        )
+    else:
+        click.echo(
+            f"{output}: {len(delivery)} chips of delivery {delivery.name} ({delivery.vendor}),"
+            f" key set {delivery.key_version:02X}"
+        )
+
+
+def _show(settings: "KeysSettings", fingerprint: str, as_json: bool) -> None:
+    from cad import keystore
     from cad.cli.output import show_json
 
     if as_json:
-        show_json({"file": str(path), "fingerprint": fingerprint})
+        file = str(settings.file) if settings.kind == "file" else None
+        show_json({"kind": settings.kind, "file": file, "token": settings.token, "fingerprint": fingerprint})
     else:
-        click.echo(f"{path}: fingerprint {fingerprint}")
+        click.echo(f"{keystore.place(settings)}: fingerprint {fingerprint}")

@@ -10,7 +10,7 @@ import click
 
 from cad.cli.exit_codes import ExitCode, code_of
 
-EXTRAS: Final = {"smartcard": "pcsc", "iotcore": "demo"}
+EXTRAS: Final = {"smartcard": "pcsc", "iotcore": "demo", "pkcs11": "pkcs11", "reportlab": "labels"}
 
 
 class Entry(NamedTuple):
@@ -23,7 +23,17 @@ class Entry(NamedTuple):
 
 COMMANDS: Final[dict[str, Entry]] = {
     "audit": Entry("cad.cli.audit:group", "Verify or export the record of every command."),
-    "card": Entry("cad.cli.card:group", "Read a card in a reader."),
+    "card": Entry(
+        "cad.cli.card:group",
+        "Read a card in a reader, or make cards.",
+        attached=(
+            *(f"cad.cli.card_make:{name}_command" for name in ("provision", "batch", "stock", "labels")),
+            "cad.cli.card_verify:command",
+            "cad.cli.card_verify:refresh_command",
+            "cad.cli.card_explain:command",
+            "cad.cli.card_gui:command",
+        ),
+    ),
     "carousel": Entry(
         "cad.cli.carousel:group", "See or simulate what is sent when.", attached=("cad.cli.carousel_top:command",)
     ),
