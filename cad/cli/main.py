@@ -26,13 +26,8 @@ COMMANDS: Final[dict[str, Entry]] = {
     "card": Entry(
         "cad.cli.card:group",
         "Read a card in a reader, or make cards.",
-        attached=(
-            *(f"cad.cli.card_make:{name}_command" for name in ("provision", "batch", "stock", "labels")),
-            "cad.cli.card_verify:command",
-            "cad.cli.card_verify:refresh_command",
-            "cad.cli.card_explain:command",
-            "cad.cli.card_gui:command",
-        ),
+        attached=tuple(f"cad.cli.card_make:{name}_command" for name in ("provision", "batch", "stock", "labels")),
+    ),
     ),
     "carousel": Entry(
         "cad.cli.carousel:group", "See or simulate what is sent when.", attached=("cad.cli.carousel_top:command",)
