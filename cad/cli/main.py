@@ -28,7 +28,6 @@ COMMANDS: Final[dict[str, Entry]] = {
         "Read a card in a reader, or make cards.",
         attached=tuple(f"cad.cli.card_make:{name}_command" for name in ("provision", "batch", "stock", "labels")),
     ),
-    ),
     "carousel": Entry(
         "cad.cli.carousel:group", "See or simulate what is sent when.", attached=("cad.cli.carousel_top:command",)
     ),
