@@ -81,7 +81,7 @@ _WORDS: Final[dict[Code, tuple[str, str]]] = {
     Code.BLANK: ("The card has heard nothing from the headend yet.", "Write it in now: cad card refresh."),
     Code.AHEAD: (
         "The card has heard something newer than the headend has ever sent.",
-        "Report the card's number to the headend: was an old backup put back?",
+        "Report the card's number to the headend, where perhaps an old backup was put back.",
     ),
     Code.ON_ITS_WAY: (
         "The order was changed a moment ago and is still on its way to the card.",

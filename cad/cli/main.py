@@ -26,7 +26,13 @@ COMMANDS: Final[dict[str, Entry]] = {
     "card": Entry(
         "cad.cli.card:group",
         "Read a card in a reader, or make cards.",
-        attached=tuple(f"cad.cli.card_make:{name}_command" for name in ("provision", "batch", "stock", "labels")),
+        attached=(
+            *(f"cad.cli.card_make:{name}_command" for name in ("provision", "batch", "stock", "labels")),
+            "cad.cli.card_verify:command",
+            "cad.cli.card_verify:refresh_command",
+            "cad.cli.card_explain:command",
+            "cad.cli.card_gui:command",
+        ),
     ),
     "carousel": Entry(
         "cad.cli.carousel:group", "See or simulate what is sent when.", attached=("cad.cli.carousel_top:command",)
@@ -36,6 +42,7 @@ COMMANDS: Final[dict[str, Entry]] = {
     "demo": Entry("cad.cli.demo:command", "Show the main job on embedded defaults."),
     "emm": Entry("cad.cli.emm:group", "Decode EMMs."),
     "explain": Entry("cad.cli.explain:command", "Say why a card can see a channel or not."),
+    "field": Entry("cad.cli.field:group", "Work on cards without network."),
     "keys": Entry("cad.cli.keys:group", "Make the master key, or show its fingerprint."),
     "probe": Entry("cad.cli.probe:command", "Listen to a transport stream: what do receivers really get?"),
     "monitor-camd": Entry("cad.cli.monitor_camd:command", "Let a monitoring receiver watch with a card in a reader."),

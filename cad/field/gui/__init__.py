@@ -1,0 +1,1 @@
+"""The technician's page, served on the laptop's own loopback."""
