@@ -177,7 +177,7 @@ class PortalClient:
 
     async def _converse(self) -> None:
         """Connect and listen until the connection ends. Raises CadError, which says why."""
-        connection = await BrokerConnection(self._mqtt).open()
+        connection = await self._open()
         try:
             await connection.subscribe(self._replies)
             await connection.subscribe(f"{topics.ROOT}/{self._settings.operator}/evt/+/+")
@@ -195,6 +195,27 @@ class PortalClient:
             batch = await connection.take(TAKE_MAX, 0)
             await self._take(batch)
             connection.ack(batch)
+
+    async def _open(self) -> BrokerConnection:
+        """Connect. When cancelled meanwhile, wait and leave politely: a connection half made cannot be taken back."""
+
+        async def connect() -> BrokerConnection | CadError:
+            try:
+                return await BrokerConnection(self._mqtt).open()
+            except CadError as error:
+                return error
+
+        connecting = self._supervisor.spawn("portal connecting", connect())
+        try:
+            made = await asyncio.shield(connecting)
+        except asyncio.CancelledError:
+            made = await connecting
+            if isinstance(made, BrokerConnection):
+                await made.close()
+            raise
+        if isinstance(made, CadError):
+            raise made
+        return made
 
     async def _take(self, batch: Sequence[Received]) -> None:
         """Store what came, all in one transaction; then tell who waits for it."""

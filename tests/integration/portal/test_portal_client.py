@@ -156,3 +156,12 @@ async def test_an_operator_that_is_not_ours_is_denied_and_said_so(whole: Headend
         await eventually(lambda: portal.last_error)
         assert portal.waiting == 1
     assert spell(CARD) not in whole.log_tail()
+
+
+async def test_leaving_while_connecting_leaves_nothing_behind(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with running(tmp_path) as broker:
+        for pause_s in (0, 0.005, 0.01, 0.02, 0.05):
+            async with PortalClient(settings(broker, tmp_path)):
+                await asyncio.sleep(pause_s)
+        assert len(asyncio.all_tasks()) == 1
+    assert caplog.records == []
