@@ -53,8 +53,8 @@ class ReloadRefusedError(CadError):
     """The new settings change what only a restart can change."""
 
 
-def serve(settings: Settings, config: Path) -> int:
-    """Run the daemon until it is told to stop; returns the exit code.
+def serve(settings: Settings, config: Path, clock: SystemClock | None = None) -> int:
+    """Run the daemon until it is told to stop; returns the exit code. `clock`: another than the machine's (sandbox).
 
     Raises what `cad.cli.main` turns into a message and an exit code: StateError, AlreadyRunningError, KeyStoreError,
     LedgerRefused, LedgerUnavailable, ListenError.
@@ -62,7 +62,7 @@ def serve(settings: Settings, config: Path) -> int:
     _make_state_dir(settings.node.state_dir)
     with StateLock(settings.node.state_dir):
         ladder = KeyLadder(keystore.load(settings.keys))
-        asyncio.run(_run(settings, config, ladder))
+        asyncio.run(_run(settings, config, ladder, clock))
     return 0
 
 
@@ -75,8 +75,8 @@ def _make_state_dir(state_dir: Path) -> None:
         ) from None
 
 
-async def _run(settings: Settings, config: Path, ladder: KeyLadder) -> None:
-    daemon = Daemon(settings, config, ladder)
+async def _run(settings: Settings, config: Path, ladder: KeyLadder, clock: SystemClock | None) -> None:
+    daemon = Daemon(settings, config, ladder, clock)
     await daemon.start()
     await daemon.serve()
 
@@ -84,11 +84,13 @@ async def _run(settings: Settings, config: Path, ladder: KeyLadder) -> None:
 class Daemon:
     """All parts of one daemon. `start`, then `serve`, which returns after the orderly stop."""
 
-    def __init__(self, settings: Settings, config: Path, ladder: KeyLadder) -> None:
+    def __init__(
+        self, settings: Settings, config: Path, ladder: KeyLadder, clock: SystemClock | None = None
+    ) -> None:
         self._settings = settings
         self._config = config
         self._ladder = ladder
-        self.clock = SystemClock()
+        self.clock = clock or SystemClock()
         self.metrics = Metrics(operators=[operator.id for operator in settings.operators])
         self.health = Health(self.clock, self.metrics)
         self.notifier = Notifier()
