@@ -275,7 +275,8 @@ class BrokerConnection:
 
     def _pause(self) -> None:
         if self._client is not None and (held := self._client._client.socket()) is not None:
-            self._paused = self._loop.remove_reader(held.fileno())
+            self._loop.remove_reader(held.fileno())
+            self._paused = True
 
     def _resume(self) -> None:
         self._paused = False
