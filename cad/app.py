@@ -84,9 +84,7 @@ async def _run(settings: Settings, config: Path, ladder: KeyLadder, clock: Syste
 class Daemon:
     """All parts of one daemon. `start`, then `serve`, which returns after the orderly stop."""
 
-    def __init__(
-        self, settings: Settings, config: Path, ladder: KeyLadder, clock: SystemClock | None = None
-    ) -> None:
+    def __init__(self, settings: Settings, config: Path, ladder: KeyLadder, clock: SystemClock | None = None) -> None:
         self._settings = settings
         self._config = config
         self._ladder = ladder
