@@ -1,0 +1,219 @@
+"""`cad card verify`, `refresh`, `field` and the page as a technician uses them: real pcscd, real TLS, real browser."""
+
+import asyncio
+import json
+import os
+import socket
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx
+import pytest
+from playwright.async_api import Page, async_playwright, expect
+
+from cad.cli.exit_codes import ExitCode
+from cad.field.report import ReportDocument
+from protocol import card_number
+from tests.support.cards import OTHER_LADDER
+from tests.support.laptop import TechnicianLaptop, make_card
+from tests.support.technician import KAISA, FieldHeadend, field_headend
+
+pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("pcscd")]
+
+MINE = card_number.spell(KAISA)
+CHROMIUM = "/usr/bin/chromium"
+LIMIT_S = 10.0
+PASS_GREEN, FAIL_RED = "rgb(17, 107, 52)", "rgb(168, 22, 22)"
+
+
+@pytest.fixture
+async def headend(tmp_path: Path) -> AsyncIterator[FieldHeadend]:
+    async with field_headend(tmp_path) as made:
+        made.clock.set(time.time() - 3600)
+        await made.set_up(KAISA)
+        made.clock.set(time.time())
+        yield made
+
+
+@pytest.fixture
+def laptop(headend, pcscd, tmp_path) -> TechnicianLaptop:
+    return TechnicianLaptop(headend, tmp_path, pcscd.environment)
+
+
+@pytest.mark.slow
+async def test_a_blank_card_fails_is_refreshed_and_passes_within_ten_seconds(laptop, insert, tmp_path) -> None:
+    with make_card(tmp_path, KAISA) as card:
+        insert(card)
+        began = time.monotonic()
+        failed = await laptop.run("card", "verify")
+        assert time.monotonic() - began < LIMIT_S
+        assert failed.returncode == ExitCode.CHECK_FAILED
+        assert failed.stdout.startswith(" FAIL  The card has heard nothing")
+        assert "Next: Write it in now: cad card refresh." in failed.stdout
+        mended = await laptop.run("card", "refresh", "--json")
+        assert (mended.returncode, mended.stderr) == (ExitCode.OK, "")
+        report = ReportDocument.model_validate_json(mended.stdout)
+        assert (report.passed, report.genuine, report.number) == (True, True, MINE)
+        again = await laptop.run("card", "verify")
+        assert (again.returncode, again.stdout[:6]) == (ExitCode.OK, " PASS ")
+        assert f"{MINE[:4]} {MINE[4:8]} {MINE[8:]}" in again.stdout
+        assert "Sport 1" in again.stdout
+
+
+async def test_a_copy_fails_and_a_stranger_fails(laptop, insert, tmp_path) -> None:
+    with make_card(tmp_path, KAISA, OTHER_LADDER) as copy:
+        insert(copy)
+        found = await laptop.run("card", "verify")
+    assert found.returncode == ExitCode.CHECK_FAILED
+    assert "This card is not genuine" in found.stdout
+
+
+@pytest.mark.slow
+async def test_without_network_and_back_again(laptop, headend, insert, tmp_path) -> None:
+    fetched = await laptop.run("field", "fetch", "--json")
+    assert (fetched.returncode, json.loads(fetched.stdout)["cards"]) == (ExitCode.OK, 1)
+    good, laptop_off = headend.url, "https://127.0.0.1:1"
+    laptop.at(laptop_off)
+    with make_card(tmp_path, KAISA) as card:
+        insert(card)
+        began = time.monotonic()
+        refreshed = await laptop.run("card", "refresh", "--json")
+        assert time.monotonic() - began < LIMIT_S
+    assert refreshed.returncode == ExitCode.OK, refreshed.stderr
+    assert json.loads(refreshed.stdout)["source"] == "extract"
+    assert (await laptop.run("field", "send")).returncode == ExitCode.UNREACHABLE
+    shown = json.loads((await laptop.run("field", "show", "--json")).stdout)
+    assert [one["done"] for one in shown["waiting"]] == ["refresh"]
+    await headend.order("card", "suspend", card=MINE)
+    laptop.at(good)
+    sent = await laptop.run("field", "send")
+    assert sent.returncode == ExitCode.CHECK_FAILED
+    assert "but the ledger is at" in sent.stdout
+    assert (await laptop.run("field", "send")).stdout == "nothing waits to be sent\n"
+
+
+@pytest.mark.slow
+async def test_a_headend_that_accepts_and_never_answers_does_not_cost_more_than_ten_seconds(
+    laptop, insert, tmp_path
+) -> None:
+    """The laptop gives up, and takes the extract."""
+    await laptop.run("field", "fetch")
+    with make_card(tmp_path, KAISA) as card, socket.create_server(("127.0.0.1", 0)) as mute:
+        laptop.at(f"https://127.0.0.1:{mute.getsockname()[1]}")
+        insert(card)
+        began = time.monotonic()
+        found = await laptop.run("card", "verify", "--json")
+        took = time.monotonic() - began
+    assert found.returncode == ExitCode.CHECK_FAILED, found.stderr
+    assert json.loads(found.stdout)["source"] == "extract"
+    assert took < LIMIT_S
+
+
+@pytest.mark.slow
+async def test_watch_gives_each_card_its_verdict_and_a_sound(laptop, insert, tmp_path) -> None:
+    with make_card(tmp_path, KAISA) as mine, make_card(tmp_path, KAISA + 1) as unknown:
+        async with laptop.serving("card", "verify", "--watch", "--count", "2", "--json") as watching:
+            slot = insert(mine)
+            first = await asyncio.to_thread(watching.stdout.readline)
+            slot.remove()
+            insert(unknown)
+            second = await asyncio.to_thread(watching.stdout.readline)
+            code = await asyncio.to_thread(watching.wait, 20)
+            bells = watching.stderr.read()
+    assert [json.loads(line)["verdict"] for line in (first, second)] == ["blank", "unknown-card"]
+    assert code == ExitCode.CHECK_FAILED
+    assert bells.count("\a") == 6
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("card", "verify"), ExitCode.CARD, "no card in any reader"),
+        (("card", "refresh"), ExitCode.CARD, "no card in any reader"),
+        (("card", "verify", "--reader", "nonsense"), ExitCode.CARD, "no reader named 'nonsense'"),
+        (("card", "verify", "--count", "2"), ExitCode.USAGE, "--count goes with --watch"),
+        (("card", "verify", "--technician", "/none.toml"), ExitCode.SETTINGS, "/none.toml cannot be used"),
+        (("card", "explain", "hello"), ExitCode.USAGE, "four hexadecimal digits"),
+        (("card", "explain", "1234"), ExitCode.USAGE, "four hexadecimal digits"),
+        (("card", "explain", "9205"), ExitCode.OK, "the card is suspended"),
+        (("card", "explain", "6A82"), ExitCode.OK, "the card manager"),
+        (("card", "explain", "63C2"), ExitCode.OK, "2 tries are left"),
+        (("card", "explain", "6110"), ExitCode.OK, "16 more bytes"),
+        (("card", "explain", "6C05"), ExitCode.OK, "5 is right"),
+        (("card", "explain", "6F00"), ExitCode.OK, "another card"),
+        (("field", "fetch", "--card", "1"), ExitCode.INPUT, "card number"),
+    ],
+)
+async def test_exit_codes_of_the_technicians_commands(laptop, arguments, code, words) -> None:
+    found = await laptop.run(*arguments)
+    assert found.returncode == code, found.stderr
+    assert words in found.stdout + found.stderr
+
+
+async def test_offline_without_an_extract_is_told_apart(laptop, insert, tmp_path) -> None:
+    with make_card(tmp_path, KAISA) as card:
+        insert(card)
+        offline = await laptop.run("card", "verify", "--offline")
+        laptop.at("https://127.0.0.1:1")
+        away = await laptop.run("card", "verify")
+    assert (offline.returncode, away.returncode) == (ExitCode.FAILED, ExitCode.UNREACHABLE)
+    assert "no extract was taken along" in offline.stderr
+    assert "no extract was taken along" in away.stderr
+
+
+async def shot(page: Page, name: str) -> None:
+    """A picture for docs/technician.md where a folder for it is named."""
+    if folder := os.environ.get("CAD_SCREENSHOTS"):
+        await page.screenshot(path=Path(folder) / f"{name}.png")
+
+
+@pytest.mark.slow
+async def test_the_page_shows_red_and_green_in_a_browser(laptop, insert, tmp_path) -> None:
+    with make_card(tmp_path, KAISA) as card, make_card(tmp_path, KAISA, OTHER_LADDER) as copy:
+        async with laptop.serving("card", "gui", "--port", "0") as gui, async_playwright() as playwright:
+            url = (await asyncio.to_thread(gui.stdout.readline)).split()[1]
+            browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+            page = await browser.new_page(viewport={"width": 900, "height": 760})
+            faults: list[str] = []
+            page.on("console", lambda message: faults.append(message.text) if message.type == "error" else None)
+            page.on("pageerror", lambda error: faults.append(str(error)))
+            await page.goto(url)
+            await expect(page.locator("#word")).to_have_text("Put in a card")
+            await expect(page.locator("#refresh")).to_be_disabled()
+            slot = insert(card)
+            await expect(page.locator("#word")).to_have_text("FAIL", timeout=10_000)
+            await expect(page.locator("#verdict")).to_have_css("background-color", FAIL_RED)
+            await expect(page.locator("#next")).to_contain_text("cad card refresh")
+            await shot(page, "fail")
+            await page.locator("#refresh").click()
+            await expect(page.locator("#word")).to_have_text("PASS", timeout=10_000)
+            await expect(page.locator("#verdict")).to_have_css("background-color", PASS_GREEN)
+            await expect(page.locator("#rights")).to_contain_text("Sport 1")
+            await shot(page, "pass")
+            await page.set_viewport_size({"width": 360, "height": 640})
+            assert await page.evaluate("document.documentElement.scrollWidth") <= 360, "a phone need not scroll aside"
+            await shot(page, "phone")
+            slot.remove()
+            await expect(page.locator("#refresh")).to_be_disabled(timeout=10_000)
+            insert(copy)
+            await expect(page.locator("#sentence")).to_contain_text("not genuine", timeout=10_000)
+            await browser.close()
+            assert faults == []
+
+
+async def test_no_other_page_can_press_the_buttons(laptop, insert, tmp_path) -> None:
+    async with laptop.serving("card", "gui", "--port", "0") as gui:
+        url = (await asyncio.to_thread(gui.stdout.readline)).split()[1]
+        async with httpx.AsyncClient(base_url=url) as client:
+            page = await client.get("/")
+            token = page.text.split('const token = "')[1].split('"')[0]
+            assert "default-src 'none'" in page.headers["content-security-policy"]
+            assert (await client.post("/refresh")).status_code == 403
+            assert (await client.get("/state")).status_code == 403
+            assert (
+                await client.get("/state", headers={"X-Cad-Token": token, "Host": "evil.example"})
+            ).status_code == 400
+            ours = {"X-Cad-Token": token}
+            assert (await client.get("/state", headers=ours)).json()["phase"] == "waiting"
+            assert (await client.post("/refresh", headers=ours)).status_code == 409, "there is no card"
