@@ -7,13 +7,12 @@ fails when it stops working.
 
 import asyncio
 import contextlib
-import logging
 import socket
 import ssl
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Self
+from typing import Any, Final, Protocol, Self
 
 import aiomqtt
 import paho.mqtt.client as paho
@@ -22,8 +21,8 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
-from cad import tls
 from cad.broker_faults import BrokerDownError, PublishDeniedError, explain
+from cad.broker_socket import LastWords, read_files
 from config.settings import MqttSettings
 
 RECEIVE_MAXIMUM_MIN: Final = 200
@@ -47,6 +46,21 @@ class Received:
     user_properties: tuple[tuple[str, str], ...] = ()
 
 
+class Packable(Protocol):
+    """Properties of a publication: paho's own, or `cad.mqtt_properties.PublishProperties`."""
+
+    def pack(self) -> bytes: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Outgoing:
+    topic: str
+    payload: bytes
+    properties: Packable | None
+    retain: bool
+    done: asyncio.Future[None]
+
+
 class BrokerConnection:
     """A connection from `open` until it ends; then it is of no further use, and late acknowledgements fall away.
 
@@ -63,16 +77,17 @@ class BrokerConnection:
         self._stirred = asyncio.Event()
         self._unacked = 0
         self._publishing: dict[int, asyncio.Future[None]] = {}
+        self._waiting: deque[_Outgoing] = deque()
         self._loop = asyncio.get_running_loop()
         self._ended: asyncio.Future[BrokerDownError] = self._loop.create_future()
         self._paused = False
         self._interrupted = False
-        self._log = _LastWords()
+        self._log = LastWords()
         self._client: aiomqtt.Client | None = None
 
     async def open(self) -> Self:
         """Connect and resume the session. Raises BrokerDownError, or TlsFilesError for our own files."""
-        context, password = await asyncio.to_thread(_read_files, self._settings)
+        context, password = await asyncio.to_thread(read_files, self._settings)
         client = self._client = self._make_client(context, password)
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
@@ -148,18 +163,21 @@ class BrokerConnection:
                 self._unacked -= 1
 
     def publish(
-        self, topic: str, payload: bytes, properties: Properties | None = None, *, retain: bool = False
+        self, topic: str, payload: bytes, properties: Packable | None = None, *, retain: bool = False
     ) -> asyncio.Future[None]:
-        """Send a message with QoS 1. The future ends with the broker's PUBACK; PublishDeniedError, BrokerDownError."""
+        """Send a message with QoS 1, as soon as the broker's receive maximum allows it.
+
+        The future ends with the broker's PUBACK, or with PublishDeniedError or BrokerDownError.
+        """
         done: asyncio.Future[None] = self._loop.create_future()
         if self._ended.done() or self._client is None:
             done.set_exception(self._ended.result() if self._ended.done() else _gone("it is not open"))
             return done
-        info = self._client._client.publish(topic, payload, qos=1, retain=retain, properties=properties)
-        if info.rc != paho.MQTT_ERR_SUCCESS:
-            done.set_exception(_gone(paho.error_string(info.rc)))
-            return done
-        self._publishing[info.mid] = done
+        message = _Outgoing(topic, payload, properties, retain, done)
+        if self._waiting or len(self._publishing) >= self.send_window:
+            self._waiting.append(message)
+        else:
+            self._send(message)
         return done
 
     async def close(self) -> None:
@@ -192,11 +210,11 @@ class BrokerConnection:
             properties=connect,
             tls_context=context,
             will=self._will,
-            logger=self._log.logger,
-            max_inflight_messages=SEND_WINDOW_MAX,
+            max_inflight_messages=0,  # the window is kept here: paho's costs a walk over it for each message
             socket_options=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],
         )
         inner = client._client
+        inner.enable_logger(self._log)  # type: ignore[arg-type] # paho only calls `log`
         inner.manual_ack_set(True)
         self._wrap_connection(client, inner)
         inner.on_message = self._on_message
@@ -231,6 +249,15 @@ class BrokerConnection:
 
         inner.on_connect = connected
         inner.on_disconnect = disconnected
+
+    def _send(self, message: "_Outgoing") -> None:
+        assert self._client is not None
+        properties: Any = message.properties  # paho only packs them
+        info = self._client._client.publish(message.topic, message.payload, 1, message.retain, properties)
+        if info.rc == paho.MQTT_ERR_SUCCESS:
+            self._publishing[info.mid] = message.done
+        elif not message.done.done():
+            message.done.set_exception(_gone(paho.error_string(info.rc)))
 
     def _read_ourselves(self, client: aiomqtt.Client) -> None:
         """Take reading into our own hands, so that it can pause."""
@@ -307,6 +334,8 @@ class BrokerConnection:
 
     def _on_publish(self, c: Any, u: Any, mid: int, reason: ReasonCode, properties: Properties) -> None:
         done = self._publishing.pop(mid, None)
+        while self._waiting and len(self._publishing) < self.send_window and not self._ended.done():
+            self._send(self._waiting.popleft())
         if done is None or done.done():
             return
         if reason.is_failure:
@@ -319,10 +348,11 @@ class BrokerConnection:
             return
         error = BrokerDownError(reason, advice)
         self._ended.set_result(error)
-        for done in self._publishing.values():
+        for done in (*self._publishing.values(), *(message.done for message in self._waiting)):
             if not done.done():
                 done.set_exception(error)
         self._publishing.clear()
+        self._waiting.clear()
         self._inbox.clear()
         self._unacked = 0
         self._stirred.set()
@@ -338,54 +368,6 @@ class BrokerConnection:
         for future in (client._connected, client._disconnected):
             if future.done() and not future.cancelled():
                 future.exception()
-
-
-class _TidySocket(ssl.SSLSocket):
-    """Closes itself when the handshake fails; paho leaves it open."""
-
-    def do_handshake(self, block: bool = False) -> None:
-        """Shake hands, or close."""
-        try:
-            super().do_handshake(block)
-        except BaseException:
-            self.close()
-            raise
-
-
-class _LastWords(logging.Handler):
-    """Keeps the last error that paho wrote, which it tells nobody otherwise."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.ERROR)
-        self.text = ""
-        self.logger = logging.Logger("mqtt", logging.ERROR)
-        self.logger.addHandler(self)
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Keep the text."""
-        self.text = record.getMessage()
-
-
-def _read_files(settings: MqttSettings) -> tuple[ssl.SSLContext | None, str | None]:
-    """Read certificates and password; in a thread, for a file may come from afar."""
-    context = None if settings.tls is None else tls.client_context(settings.tls)
-    if context is not None:
-        context.sslsocket_class = _TidySocket
-    return context, _password(settings)
-
-
-def _password(settings: MqttSettings) -> str | None:
-    if settings.password_file is None:
-        return None
-    try:
-        return settings.password_file.read_text(encoding="utf-8").rstrip("\r\n")
-    except OSError as error:
-        raise BrokerDownError(
-            f"mqtt.password_file {settings.password_file} cannot be read: {error.strerror}",
-            "give the file to the daemon's user, or correct the settings",
-        ) from None
-    except UnicodeDecodeError:
-        raise BrokerDownError(f"mqtt.password_file {settings.password_file} is not UTF-8", "write it anew") from None
 
 
 def _gone(what: str) -> BrokerDownError:

@@ -2,14 +2,11 @@
 
 import asyncio
 import contextlib
-import copy
 from collections import deque
 from collections.abc import Sequence
 from typing import Final
 
 import structlog
-from paho.mqtt.packettypes import PacketTypes
-from paho.mqtt.properties import Properties
 
 from cad.broker import BrokerConnection
 from cad.broker_faults import BrokerDownError, PublishDeniedError
@@ -18,6 +15,7 @@ from cad.ledger.errors import LedgerUnavailable
 from cad.ledger.ledger import Ledger
 from cad.ledger.model import OutboxMessage
 from cad.metrics import Metrics
+from cad.mqtt_properties import PublishProperties
 from cad.portal_link import PortalLink
 from protocol.portal import events, topics
 
@@ -188,21 +186,7 @@ class Outbox:
             self._marked_at = now
 
 
-def _common() -> Properties:
-    properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
-    properties.PayloadFormatIndicator = 1
-    properties.ContentType = events.CONTENT_TYPE
-    return properties
-
-
-_COMMON: Final = _common()
-
-
-def _properties(message: OutboxMessage) -> Properties:
-    # A fresh one builds tables of all MQTT 5 properties, which takes longer than the rest of a publication.
-    properties = copy.copy(_COMMON)
-    if message.correlation is not None:
-        properties.CorrelationData = message.correlation
+def _properties(message: OutboxMessage) -> PublishProperties:
     source = f"{topics.ROOT}/{message.operator}"
-    properties.UserProperty = events.attributes(message.type, source, message.event_id, message.at)
-    return properties
+    attributes = events.attributes(message.type, source, message.event_id, message.at)
+    return PublishProperties(events.CONTENT_TYPE, attributes, message.correlation)
