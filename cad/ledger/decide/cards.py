@@ -81,7 +81,9 @@ def report(command: CardReport, state: WorkingSet, context: Context) -> Decision
     if isinstance(row, Decision):
         return row
     to = go(_REPORTS[command.condition], row.state)
-    new = replace(row, state=to, reason=command.reason, rev=command.rev)
+    # Why it is blocked is not forgotten over a loss: its replacement is blocked for the same reason.
+    reason = command.reason or (row.reason if row.blocked else None)
+    new = replace(row, state=to, reason=reason, rev=command.rev)
     if row.state == to:
         return Decision(detail=NOTHING_TO_SEND, card=command.card, card_row=new)
     fact = Fact(command.card, "card-reported", int(context.now), reason=command.condition)
