@@ -98,7 +98,8 @@ def _show(settings: "KeysSettings", fingerprint: str, as_json: bool) -> None:
     from cad.cli.output import show_json
 
     if as_json:
-        file = str(settings.file) if settings.kind == "file" else None
-        show_json({"kind": settings.kind, "file": file, "token": settings.token, "fingerprint": fingerprint})
+        in_file = {"file": str(settings.file)}
+        in_token = {"token": settings.token, "key_label": settings.key_label}
+        show_json((in_file if settings.kind == "file" else in_token) | {"fingerprint": fingerprint})
     else:
         click.echo(f"{keystore.place(settings)}: fingerprint {fingerprint}")
