@@ -18,7 +18,9 @@ from cad.errors import CadError, StateError
 from cad.headend import HeadendView
 from cad.health import Health
 from cad.http.app import control_app, public_app
+from cad.http.multiplexes import switch_routes
 from cad.http.server import HttpServer, bind_tcp, bind_unix
+from cad.http.stock import LedgerDesk, stock_routes
 from cad.intake import Intake
 from cad.ledger.errors import LedgerUnavailable
 from cad.ledger.ledger import Ledger
@@ -207,7 +209,12 @@ class Daemon:
             self.clock.now(),
             lambda: None if self.ecmg is None else self.ecmg.facts(),
         )
-        control = control_app(view, self.health, self.metrics)
+        control = control_app(
+            view,
+            self.health,
+            self.metrics,
+            [*stock_routes(LedgerDesk(self.ledger)), *switch_routes(self.on_air.switch)],
+        )
         self._servers = [HttpServer("control socket", control, bind_unix(settings.node.socket), self.supervisor)]
         if settings.node.http_listen:
             listener = bind_tcp(settings.node.http_listen)

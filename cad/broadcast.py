@@ -13,10 +13,10 @@ import structlog
 from cad.clock import Clock
 from cad.links import Link
 from cad.metrics import Metrics
-from cad.muxes import Allocation, LinkDownError, LinkEvent, LinkLost, LinkUp
+from cad.muxes import Allocation, ChangedOver, LinkDownError, LinkEvent, LinkLost, LinkUp
 from cad.roster import SectionCache
-from config.settings import Outlet
-from emm.carousel import Carousel
+from config.settings import Outlet, StreamSettings
+from emm.carousel import RESEND_HORIZON_S, Carousel
 from emm.errors import EmmError
 from emm.pacer import PACKET_BITS, Pacer, cost_bits
 from protocol.mpegts.packet import LAST_FREE_PID, Packing, SectionPacketizer
@@ -57,6 +57,7 @@ class _Section:
     bits: int
     slot: int
     changes: tuple[WaitingChange, ...]
+    drawn_at: float
 
 
 class Channel:
@@ -84,6 +85,7 @@ class Channel:
         self._stuffing = 0 if self._packetizer is None else PACKET_BITS
         self.sent_bits = 0
         self._queue: deque[_Section] = deque()
+        self._on_its_way: Sequence[_Section] = ()
         self._waiting: dict[int, tuple[WaitingChange, ...]] = {}
         self._wake = asyncio.Event()
         self._sent_emms = {ring: metrics.sent_emms.labels(settings.id, ring) for ring in RING_NAMES}
@@ -141,12 +143,15 @@ class Channel:
             await self._pause()
 
     async def _send(self, batch: Sequence[_Section], datagrams: Sequence[bytes]) -> None:
+        self._on_its_way = batch
         try:
             await self.link.send(datagrams)
         except LinkDownError:
             for section in batch:
                 self._put_back(section)
             raise
+        finally:
+            self._on_its_way = ()
         at = self._clock.now()
         first = []
         for section in batch:
@@ -208,7 +213,7 @@ class Channel:
             self.carousel.resize(slot, bytes_on_air(costs))
             last = len(sections) - 1
             for part, (data, bits) in enumerate(zip(sections, costs, strict=True)):
-                self._queue.append(_Section(data, bits, slot, changes if part == last else ()))
+                self._queue.append(_Section(data, bits, slot, changes if part == last else (), now))
             return
 
     async def _pause(self) -> None:
@@ -231,25 +236,36 @@ class Channel:
             case LinkUp():
                 self._metrics.link_up.labels(self.multiplex).set(1)
                 self._metrics.link_connects.labels(self.multiplex).inc()
-            case LinkLost():
+            case LinkLost(heard_at=heard_at):
                 self._metrics.link_up.labels(self.multiplex).set(0)
                 self._metrics.link_errors.labels(self.multiplex).inc()
-                self._lost(now)
+                self._lost(now, now if heard_at is None else heard_at)
             case Allocation(bps=bps):
                 self._pacer.set_rate(bps, now)
                 self.carousel.set_rate(bps)
                 self._metrics.allocated.labels(self.multiplex).set(bps)
                 self._wake.set()
+            case ChangedOver():
+                self._metrics.changeovers.labels(self.multiplex).inc()
 
-    def _lost(self, now: float) -> None:
-        """A new connection purges the multiplexer's queue: what may not have left it is sent again."""
+    def _lost(self, now: float, heard_at: float) -> None:
+        """Send again what may not have arrived since the multiplexer was last heard, or not have left its queue."""
+        since = min(now, heard_at, *(one.drawn_at for one in (*self._on_its_way, *self._queue)))
         self._pacer.set_rate(0, now)
         self._metrics.allocated.labels(self.multiplex).set(0)
         for section in self._queue:
             self._put_back(section)
         self._queue.clear()
         self._packetizer = _packetizer(self.settings)
-        self.carousel.resend_since(now - QUEUE_AT_MUX_S, now)
+        self.carousel.resend_since(since - QUEUE_AT_MUX_S, now)
+
+
+def resend_horizon_s(outlet: Outlet) -> float:
+    """How long first transmissions are remembered: a multiplexer that dies silently is noticed only by a test."""
+    if isinstance(outlet, StreamSettings):
+        return RESEND_HORIZON_S
+    silence_s = outlet.test_interval_s + 2 * outlet.answer_timeout_s
+    return max(RESEND_HORIZON_S, 2 * (silence_s + QUEUE_AT_MUX_S))
 
 
 def bytes_on_air(costs: Sequence[int]) -> int:

@@ -82,6 +82,8 @@ def deep(settings: Settings, ask: AskDaemon) -> Iterator[Finding]:
         for network in settings.networks:
             for mux in network.multiplexes:
                 yield check_multiplex(mux)
+                if mux.at_standby is not None:
+                    yield check_multiplex(mux.at_standby, "standby of multiplex")
             for stream in network.streams:
                 yield check_stream(stream)
     else:
@@ -201,9 +203,9 @@ def broker_finding(settings: Settings) -> Finding:
     return Finding("broker", Verdict.OK, f"{where} takes us in with MQTT 5")
 
 
-def check_multiplex(mux: MultiplexSettings) -> Finding:
+def check_multiplex(mux: MultiplexSettings, what: str = "multiplex") -> Finding:
     """Whether the multiplexer's port answers. Only when no daemon is connected to it."""
-    name, where = f"multiplex {mux.id}", f"{mux.host}:{mux.port}"
+    name, where = f"{what} {mux.id}", f"{mux.host}:{mux.port}"
     try:
         socket.create_connection((mux.host, mux.port), CONNECT_TIMEOUT_S).close()
     except socket.gaierror as error:

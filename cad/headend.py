@@ -14,6 +14,7 @@ from cad.explain import explain_card, explain_channel
 from cad.ledger import stock
 from cad.ledger.ledger import Ledger
 from cad.ledger.model import CardView
+from cad.network import carried_by
 from cad.on_air import OnAir
 from config.settings import NetworkSettings, ServiceSettings
 from protocol import card_number
@@ -59,6 +60,7 @@ class HeadendView:
                         {
                             "multiplex": channel.multiplex,
                             "connected": channel.link.ready,
+                            "carried_by": carried_by(channel.link),
                             "allocated_bps": channel.link.allocated_bps,
                             "waiting_changes": channel.waiting,
                         }

@@ -61,6 +61,11 @@ KINDS: Final[Mapping[str, Kind]] = {
         "the stream on the multiplexer is open and has a rate",
         "look at the multiplexer: is it reachable, does it expect these ids, has it allocated a rate above 0?",
     ),
+    "standby": Kind(
+        Level.WARNING,
+        "the main multiplexer carries the stream",
+        "the standby carries it and nothing is lost; mend the main, then: cad multiplex switch MULTIPLEX main",
+    ),
     "rate": Kind(
         Level.WARNING,
         "the allocated rate suffices for the promised repetition",

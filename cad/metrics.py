@@ -79,6 +79,12 @@ class Metrics:
         self.link_errors = Counter(
             "cad_link_errors", "Link failures and errors from the multiplexer", mux, registry=here
         )
+        self.on_standby = Gauge(
+            "cad_link_on_standby", "1 while the standby multiplexer carries the stream", mux, registry=here
+        )
+        self.changeovers = Counter(
+            "cad_link_changeovers", "Times the stream changed between main and standby", mux, registry=here
+        )
         self.allocated = Gauge(
             "cad_rate_allocated_bps", "Bits per second the multiplexer allocates", mux, registry=here
         )
@@ -148,6 +154,8 @@ class Metrics:
         for metric in (
             *(self.publish_to_air, self.oldest_unsent, self.link_up, self.link_connects, self.link_errors),
             *(
+                self.on_standby,
+                self.changeovers,
                 self.allocated,
                 self.sent_bits,
                 self.emm_failures,

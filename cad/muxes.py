@@ -5,7 +5,7 @@ import contextlib
 import math
 import secrets
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
 import structlog
@@ -50,9 +50,13 @@ class LinkUp:
 
 @dataclass(frozen=True, slots=True)
 class LinkLost:
-    """The stream is gone, or an attempt to open it failed. The link tries again by itself."""
+    """The stream is gone, or an attempt to open it failed. The link tries again by itself.
+
+    `heard_at` is when the multiplexer was last heard (monotonic); what was sent later may not have arrived.
+    """
 
     reason: str
+    heard_at: float | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +66,15 @@ class Allocation:
     bps: int
 
 
-LinkEvent: TypeAlias = LinkUp | LinkLost | Allocation
+@dataclass(frozen=True, slots=True)
+class ChangedOver:
+    """Another multiplexer carries the stream from now on: "main" or "standby"."""
+
+    to: str
+    reason: str
+
+
+LinkEvent: TypeAlias = LinkUp | LinkLost | Allocation | ChangedOver
 
 
 class MuxLink:
@@ -86,6 +98,7 @@ class MuxLink:
         self.allocated_bps = 0
         self.last_error: str | None = None
         self.since: float | None = None
+        self.heard_at: float | None = None
         self._clock = clock
         self._jitter = jitter
         self._log = log.bind(multiplex=multiplex.id, peer=f"{multiplex.host}:{multiplex.port}")
@@ -99,6 +112,9 @@ class MuxLink:
         self._reason: str | None = None
         self._crash: Exception | None = None
         self._stopping = False
+        self._wanted = asyncio.Event()
+        self._wanted.set()
+        self._hurry = asyncio.Event()
         self._now_ready = asyncio.Event()
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
@@ -137,7 +153,8 @@ class MuxLink:
             raise LinkDownError(f"the link to multiplex {self.multiplex.id} went down: {self.last_error}")
 
     async def run(self) -> None:
-        """Keep the stream open until `close` is called. On cancellation says goodbye without waiting for an answer."""
+        """Keep the stream open, but for `hold`, until `close` is called. Cancelled, it says goodbye without waiting."""
+        await self._wanted.wait()
         while not self._stopping:
             self._idle.clear()
             try:
@@ -145,22 +162,42 @@ class MuxLink:
             finally:
                 self._idle.set()
             if not self._stopping:
-                await self._clock.sleep(self._pause())
+                await self._clock.wait(self._hurry, self._pause())
+                self._hurry.clear()
+                await self._wanted.wait()
+
+    def hold(self) -> None:
+        """Close stream and channel politely and connect no more until `release`."""
+        self._wanted.clear()
+        self._part()
+
+    def release(self) -> None:
+        """Connect again after `hold`, at once."""
+        if not self._wanted.is_set():
+            self._attempts = 0
+            self._wanted.set()
+            self._hurry.set()
 
     async def close(self) -> None:
         """Close stream and channel politely and connect no more. Returns when the connection is gone."""
         self._stopping = True
-        self._set_ready(False)
-        if self._session is not None:
-            self._session.close(self._clock.monotonic())
-            self._pump()
+        self._wanted.set()
+        self._hurry.set()
+        self._part()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(2 * self.multiplex.answer_timeout_s + LINGER_S):
                 await self._idle.wait()
 
+    def _part(self) -> None:
+        self._set_ready(False)
+        if self._session is not None:
+            self._session.close(self._clock.monotonic())
+            self._pump()
+
     async def _connection(self) -> None:
         """Make one connection and serve it to its end."""
         wires = Wires(self._received, self._lost)
+        self.heard_at = None
         try:
             async with asyncio.timeout(self.multiplex.answer_timeout_s):
                 await wires.connect(self.multiplex)
@@ -174,6 +211,7 @@ class MuxLink:
             return
         session = self._session = EmmgSession(self._session_settings())
         self._wires = wires
+        self.heard_at = self._clock.monotonic()
         try:
             if wires.lost is None:
                 session.start(self._clock.monotonic())
@@ -189,7 +227,7 @@ class MuxLink:
             await wires.close()
 
     async def _attend(self, session: EmmgSession) -> None:
-        if self._stopping:
+        if self._stopping or not self._wanted.is_set():
             session.close(self._clock.monotonic())
         self._pump()
         while not session.closed:
@@ -208,7 +246,8 @@ class MuxLink:
 
     def _received(self, data: bytes) -> None:
         if self._session is not None:
-            self._session.receive(data, self._clock.monotonic())
+            self.heard_at = self._clock.monotonic()
+            self._session.receive(data, self.heard_at)
             self._pump_or_crash()
 
     def _lost(self, reason: str, advice_text: str) -> None:
@@ -285,6 +324,8 @@ class MuxLink:
                 advice="the carousel turns slower; raise the EMM rate in the multiplexer or lower bandwidth_kbps",
             )
         self.allocated_bps = bps
+        if not bps:
+            self.last_error = "the multiplexer allocates no rate"
         if bps and self._up_at is None:
             self._up_at = self._clock.monotonic()
             self._log.info("multiplexer link up", allocated_kbps=allocated.bandwidth_kbps, reconnected=self._was_up)
@@ -308,14 +349,16 @@ class MuxLink:
         self._up_at = None
         self.allocated_bps = 0
         self._set_ready(False)
-        if self._stopping:
+        if self._stopping or not self._wanted.is_set():
             self._log.info("multiplexer link closed", reason=reason)
         elif reason != self._reason:
             self._log.warning("multiplexer link down", reason=reason, advice=advice_text)
         else:
             self._log.info("multiplexer link still down", reason=reason, attempts=self._attempts)
-        self.last_error = self._reason = reason
-        self._publish(LinkLost(reason))
+        self._reason = reason
+        if self._wanted.is_set():
+            self.last_error = reason
+        self._publish(LinkLost(reason, self.heard_at))
 
     def _pause(self) -> float:
         longest = min(RETRY_MAX_S, RETRY_FIRST_S * 2.0 ** min(self._attempts, 20))

@@ -11,12 +11,13 @@ import numpy as np
 import structlog
 
 from cad import clock as clocks
-from cad.broadcast import Channel, FirstAir, WaitingChange
+from cad.broadcast import Channel, FirstAir, WaitingChange, resend_horizon_s
 from cad.clock import Clock
 from cad.health import Health
 from cad.ledger.model import CardChange, OpenChange
 from cad.links import Link
 from cad.metrics import Metrics
+from cad.mux_pair import MAIN, MuxPair
 from cad.roster import CardBlock, RightBlock, Roster, SectionCache
 from config.settings import CarouselSettings, NetworkSettings, Outlet
 from emm.calendar import Calendar
@@ -65,7 +66,15 @@ class NetworkOnAir:
         cache = SectionCache(self.roster, calendar, sealer)
         policy = carousel_policy(carousel)
         self.channels = tuple(
-            Channel(outlet, links[outlet.id], Carousel(policy), cache, clock, metrics, aired)
+            Channel(
+                outlet,
+                links[outlet.id],
+                Carousel(policy, resend_horizon_s=resend_horizon_s(outlet)),
+                cache,
+                clock,
+                metrics,
+                aired,
+            )
             for outlet in settings.outlets
         )
 
@@ -157,6 +166,7 @@ class NetworkOnAir:
                 "multiplex": channel.multiplex,
                 "connected": channel.link.ready,
                 "since": None if channel.link.since is None else clocks.spell(channel.link.since),
+                "carried_by": carried_by(channel.link),
                 "error": None if channel.link.ready else channel.link.last_error,
                 "allocated_bps": channel.link.allocated_bps,
                 "sent_bits": channel.sent_bits,
@@ -191,6 +201,10 @@ class NetworkOnAir:
             name = channel.multiplex
             up = channel.link.ready
             health.set("link", up, "" if up else channel.link.last_error or "not connected yet", subject=name)
+            if isinstance(channel.link, MuxPair):
+                at_home = channel.link.carrying == MAIN
+                health.set("standby", at_home, channel.link.verdict, subject=name)
+                self._metrics.on_standby.labels(name).set(0 if at_home else 1)
             short = self.shortfalls(channel)
             health.set("rate", not short, "; ".join(one.text for one in short), subject=name)
             self._metrics.shortfall.labels(name).set(1 if short else 0)
@@ -201,6 +215,11 @@ class NetworkOnAir:
             for ring in channel.carousel.cycle_facts(channel.link.allocated_bps):
                 self._metrics.ring_cards.labels(name, ring.name).set(ring.cards)
                 self._metrics.cycle_seconds.labels(name, ring.name).set(ring.cycle_s)
+
+
+def carried_by(link: Link) -> str | None:
+    """Which multiplexer carries the stream, "main" or "standby"; None where there is no standby."""
+    return link.carrying if isinstance(link, MuxPair) else None
 
 
 def carousel_policy(settings: CarouselSettings) -> CarouselPolicy:

@@ -12,12 +12,14 @@ import structlog
 from cad.air_log import AirLog
 from cad.broadcast import Channel
 from cad.clock import Clock
+from cad.errors import NotFoundError
 from cad.health import Health
 from cad.ledger.ledger import Ledger
 from cad.ledger.model import CardChange, OpenChange, Outcome
 from cad.lifecycle import Step
-from cad.links import link_to
+from cad.links import link_to, tasks_of
 from cad.metrics import Metrics
+from cad.mux_pair import MuxPair
 from cad.network import FIRST_HOUR_S, NetworkOnAir, Promise
 from cad.roster import CardBlock, RightBlock
 from cad.supervisor import Supervisor
@@ -119,6 +121,15 @@ class OnAir:
             return Promise(None, None, "the network of this operator is not on the air")
         return network.promise(now)
 
+    async def switch(self, multiplex: str, to: str) -> None:
+        """Have the main or the standby carry a stream. Raises NotFoundError, SwitchRefusedError."""
+        channels = {channel.multiplex: channel.link for channel in self._channels()}
+        if (link := channels.get(multiplex)) is None:
+            raise NotFoundError(f"there is no multiplex {multiplex!r}; there is: {', '.join(channels) or 'none'}")
+        if not isinstance(link, MuxPair):
+            raise NotFoundError(f"multiplex {multiplex} has no standby in the settings")
+        await link.switch(to)
+
     async def watch(self) -> None:
         """Bring metrics and conditions up to date every second."""
         backlog_s = 3 * self.settings.carousel.first_transmission_s
@@ -159,7 +170,8 @@ class OnAir:
         self._networks[settings.id] = network
         for channel in network.channels:
             self._supervisor.start(f"channel {channel.multiplex}", channel.run)
-            self._supervisor.start(f"link {channel.multiplex}", channel.link.run)
+            for task, run in tasks_of(channel.multiplex, channel.link).items():
+                self._supervisor.start(task, run)
 
     async def _read(self, network: str) -> tuple[CardBlock, RightBlock, list[OpenChange]]:
         """Everything of one network. A right whose card came after the cards were read is left to `_building`."""
@@ -175,10 +187,11 @@ class OnAir:
         for channel in network.channels:
             await self._supervisor.stop(f"channel {channel.multiplex}")
             await channel.link.close()
-            await self._supervisor.stop(f"link {channel.multiplex}")
+            for task in tasks_of(channel.multiplex, channel.link):
+                await self._supervisor.stop(task)
             if channel.multiplex not in kept:
                 self._metrics.forget_multiplex(channel.multiplex)
-                for condition in ("link", "rate", "backlog"):
+                for condition in ("link", "standby", "rate", "backlog"):
                     self._health.forget(condition, channel.multiplex)
 
     async def _stop_channels(self) -> None:

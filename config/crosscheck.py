@@ -150,10 +150,11 @@ def _network(at: str, network: NetworkSettings) -> Iterator[Problem]:
 
 
 def _stream_ids(settings: Settings) -> Iterator[Problem]:
-    """Yield what one multiplexer could not tell apart: its errors 0x11 to 0x14."""
-    channels = ((at, (mux.host, mux.port, mux.client_id, mux.data_channel_id)) for at, mux in _multiplexes(settings))
+    """Yield what one multiplexer, main or standby, could not tell apart: its errors 0x11 to 0x14."""
+    inputs = [(at, one) for at, mux in _multiplexes(settings) for one in (mux, mux.at_standby) if one is not None]
+    channels = ((at, (mux.host, mux.port, mux.client_id, mux.data_channel_id)) for at, mux in inputs)
     yield from _twice("(host, port, client_id, data_channel_id)", "data_channel_id", channels)
-    data = ((at, (mux.host, mux.port, mux.client_id, mux.data_id)) for at, mux in _multiplexes(settings))
+    data = ((at, (mux.host, mux.port, mux.client_id, mux.data_id)) for at, mux in inputs)
     yield from _twice("(host, port, client_id, data_id)", "data_id", data)
 
 

@@ -155,6 +155,20 @@ class CarouselSettings(Table):
         return self
 
 
+class StandbySettings(Table):
+    """[networks.multiplexes.standby] The multiplexer that carries the stream while the main one cannot.
+
+    `port` and `udp_port` are those of the main one when the file does not name them. `return_after_s` 0 = the stream
+    goes back to the main one by the operator's word only.
+    """
+
+    host: Host
+    port: Port | None = None
+    udp_port: Port | None = None
+    takeover_s: Annotated[float, Field(ge=1, le=3600)] = 10
+    return_after_s: Annotated[float, Field(ge=0, le=604_800)] = 0
+
+
 class MultiplexSettings(Table):
     """[[networks.multiplexes]] One EMM stream of one multiplexer (ETSI TS 103 197 clause 6)."""
 
@@ -177,6 +191,29 @@ class MultiplexSettings(Table):
     test_interval_s: Annotated[float, Field(ge=1, le=3600)] = 30
     answer_timeout_s: Annotated[float, Field(ge=0.1, le=300)] = 5
     emm_pid: Annotated[int, Field(ge=0x0010, le=0x1FFE)] | None = None
+    standby: StandbySettings | None = None
+
+    @property
+    def at_standby(self) -> "MultiplexSettings | None":
+        """The same stream on the standby multiplexer, None where there is none."""
+        if (other := self.standby) is None:
+            return None
+        where = {"host": other.host, "port": other.port or self.port, "udp_port": other.udp_port or self.udp_port}
+        return self.model_copy(update={**where, "standby": None})
+
+    @model_validator(mode="after")
+    def _standby_fits(self) -> Self:
+        if self.standby is None or (other := self.at_standby) is None:
+            return self
+        if (other.host, other.port) == (self.host, self.port):
+            raise ValueError("standby is the main multiplexer itself: name another host or port")
+        if self.standby.udp_port is not None and self.transport != "udp":
+            raise ValueError('standby.udp_port goes with transport = "udp"')
+        if self.standby.takeover_s < self.answer_timeout_s:
+            raise ValueError(
+                "standby.takeover_s must not be less than answer_timeout_s: a multiplexer may take so long to answer"
+            )
+        return self
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:

@@ -12,9 +12,9 @@ from emm.rotation.policy import BULK, LANE_NAMES, LANES, NEW, SIZE_CLASSES, Caro
 from emm.rotation.rings import ABSENT, NEVER, NIL
 from emm.rotation.shortfall import Shortfall, Situation, find_outlook, find_shortfalls
 from emm.rotation.steady import SteadyTime
-from emm.rotation.turns import Turn, Turns
+from emm.rotation.turns import RESEND_HORIZON_S, Turn, Turns
 
-__all__ = ["Carousel", "CarouselError", "CarouselPolicy", "Place", "RingFacts", "Shortfall", "Turn"]
+__all__ = ["RESEND_HORIZON_S", "Carousel", "CarouselError", "CarouselPolicy", "Place", "RingFacts", "Shortfall", "Turn"]
 
 IN_HAND: Final = 3
 """EMMs of the largest size that may go ahead of one just changed: on its way, held by the pacer, owed to repeats."""
@@ -44,9 +44,9 @@ class Carousel:
     Raises `CarouselError` for a slot that is there already, or is not there, or a size that cannot be.
     """
 
-    def __init__(self, policy: CarouselPolicy, capacity: int = 0) -> None:
+    def __init__(self, policy: CarouselPolicy, capacity: int = 0, resend_horizon_s: float = RESEND_HORIZON_S) -> None:
         self._policy = policy
-        self._turns = Turns(policy, capacity)
+        self._turns = Turns(policy, capacity, resend_horizon_s)
         self._rings = self._turns.rings
         self._time = SteadyTime()
         self._rate_bps = 0.0
@@ -130,8 +130,8 @@ class Carousel:
     def resend_since(self, t: float, now: float) -> int:
         """Make all whose first transmission went out at `t` or later never-sent again, with the deadlines they had.
 
-        For a multiplexer that lost what it had queued. Returns how many; first transmissions more than 120 s before
-        the last one are not remembered.
+        For a multiplexer that lost what it had queued. Returns how many; first transmissions more than
+        `resend_horizon_s` before the last one are not remembered.
         """
         self._time.at(now)
         return self._turns.requeue_since(self._time.of(t))

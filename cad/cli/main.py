@@ -46,6 +46,7 @@ COMMANDS: Final[dict[str, Entry]] = {
     "keys": Entry("cad.cli.keys:group", "Make the master key, or show its fingerprint."),
     "probe": Entry("cad.cli.probe:command", "Listen to a transport stream: what do receivers really get?"),
     "monitor-camd": Entry("cad.cli.monitor_camd:command", "Let a monitoring receiver watch with a card in a reader."),
+    "multiplex": Entry("cad.cli.multiplex:group", "Choose the multiplexer that carries a stream."),
     "reader": Entry("cad.cli.reader:group", "List or watch card readers."),
     "serve": Entry("cad.cli.serve:command", "Run the daemon."),
     "status": Entry("cad.cli.status:command", "Show how the running daemon is."),

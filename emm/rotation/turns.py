@@ -11,7 +11,7 @@ from emm.rotation.policy import BULK, LANE_NAMES, LANES, NEW, SIZE_BORDERS, SIZE
 from emm.rotation.rings import ABSENT, NIL, Rings
 
 RESEND_HORIZON_S: Final = 120.0
-"""First transmissions are remembered so long before the last one; no multiplexer holds more in its queue."""
+"""First transmissions are usually remembered so long before the last one; multiplexers hold far less in a queue."""
 
 GUARD: Final = 0.1
 """A card whose spacing has but this part of its limit left is due, however its ring has been served."""
@@ -33,8 +33,9 @@ class Turns:
     are all that a decision has to look at.
     """
 
-    def __init__(self, policy: CarouselPolicy, capacity: int = 0) -> None:
+    def __init__(self, policy: CarouselPolicy, capacity: int = 0, resend_horizon_s: float = RESEND_HORIZON_S) -> None:
         self.policy = policy
+        self._resend_horizon_s = resend_horizon_s
         self.classes = policy.age_classes
         count = LANES + len(self.classes) * SIZE_CLASSES
         self.rings = Rings(count, capacity)
@@ -206,7 +207,7 @@ class Turns:
         self.join(slot, now)
         firsts = self._firsts
         firsts.append((now, slot, rings.changed[slot]))
-        while firsts[0][0] < now - RESEND_HORIZON_S:
+        while firsts[0][0] < now - self._resend_horizon_s:
             firsts.popleft()
         return Turn(slot, LANE_NAMES[lane], True)
 

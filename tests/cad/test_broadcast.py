@@ -7,7 +7,7 @@ from typing import cast
 
 import pytest
 
-from cad.broadcast import Channel, FirstAir, WaitingChange
+from cad.broadcast import Channel, FirstAir, WaitingChange, resend_horizon_s
 from cad.ledger.model import CardChange
 from cad.metrics import Metrics
 from cad.muxes import Allocation, LinkDownError, LinkEvent, LinkLost, LinkUp, MuxLink
@@ -35,6 +35,7 @@ class PlainLink:
         self.since: float | None = None
         self.sent: list[tuple[float, bytes]] = []
         self.breaks = False
+        self.stuck_s = 0.0
         self._clock = clock
         self._up = asyncio.Event()
         self._callbacks: list[Callable[[LinkEvent], None]] = []
@@ -46,6 +47,11 @@ class PlainLink:
         await self._up.wait()
 
     async def send(self, datagrams: Sequence[bytes]) -> None:
+        if self.stuck_s:
+            stuck_s, self.stuck_s = self.stuck_s, 0.0
+            await self._clock.sleep(stuck_s)
+            self.down()
+            raise LinkDownError("stuck")
         if self.breaks:
             self.breaks = False
             self.down()
@@ -59,10 +65,10 @@ class PlainLink:
         if bps:
             self._up.set()
 
-    def down(self) -> None:
+    def down(self, heard_at: float | None = None) -> None:
         self.ready, self.allocated_bps = False, 0
         self._up.clear()
-        self._tell(LinkLost("gone"))
+        self._tell(LinkLost("gone", heard_at))
 
     def _tell(self, event: LinkEvent) -> None:
         for callback in self._callbacks:
@@ -85,7 +91,7 @@ class Setting:
         self.channel = Channel(
             settings,
             cast(MuxLink, self.link),
-            Carousel(CarouselPolicy()),
+            Carousel(CarouselPolicy(), resend_horizon_s=resend_horizon_s(settings)),
             cache,
             self.clock,
             self.metrics,
@@ -184,6 +190,38 @@ async def test_what_the_multiplexer_may_have_lost_is_sent_again_first() -> None:
         await setting.pass_time(1)
     assert setting.addresses()[:300] == list(range(300))
     assert len(setting.aired) == 300, "on the air once, however often it is repeated"
+
+
+async def test_what_went_out_since_the_multiplexer_was_last_heard_is_sent_again_first() -> None:
+    setting = Setting(test_interval_s=150)
+    async with setting.running():
+        setting.link.up(1_000_000)
+        for address in range(40):
+            setting.change(address)
+            await setting.pass_time(5)
+        setting.link.down(heard_at=setting.clock.monotonic() - 150)
+        setting.link.sent.clear()
+        setting.link.up(1_000_000)
+        await setting.pass_time(1)
+    # Sent within 150 s and the 5 s that a multiplexer may hold: the last 31.
+    assert setting.addresses()[:31] == list(range(9, 40))
+    assert len(setting.aired) == 40
+
+
+async def test_what_waited_long_for_a_stuck_multiplexer_is_sent_again_first() -> None:
+    setting = Setting()
+    async with setting.running():
+        setting.link.up(1_000_000)
+        setting.link.stuck_s = 20
+        first = setting.change(1000)
+        await setting.pass_time(19)
+        seqs = [first, *(setting.change(address) for address in range(10))]
+        await setting.pass_time(2)
+        assert setting.aired == []
+        setting.link.up(1_000_000)
+        await setting.pass_time(1)
+    assert setting.addresses()[0] == 1000
+    assert sorted(air.change_seq for air in setting.aired) == seqs
 
 
 @pytest.mark.parametrize("mode", ["section", "packet"])

@@ -63,6 +63,8 @@ class Misbehaviour:
     allocation_lacks_bandwidth: bool = False
     user_parameters: bool = False  # add user-defined parameters to every answer
     refuse_connections: bool = False  # accept and close at once
+    die_after_bytes: int | None = None  # take so many bytes more, wherever in a message they end, and be gone
+    take_everybody: bool = False  # serve a second client like the first, as some do, instead of letting it hang
 
 
 class StrictMultiplexer:
@@ -118,6 +120,20 @@ class StrictMultiplexer:
         await self._server.wait_closed()
         await asyncio.sleep(0)
         self._server = self._udp = None
+
+    def die(self) -> None:
+        """Be gone at once, ports and all; `stop` is still to be awaited."""
+        if self._server is not None:
+            self._server.close()
+        self.drop()
+
+    def go_dark(self) -> None:
+        """Lose power: nothing is read or answered any more, nobody is told, and nobody can connect."""
+        self.misbehave.deaf = self.misbehave.silent = True
+        if self._served is not None and self._served.transport is not None:
+            self._served.transport.pause_reading()
+        if self._server is not None:
+            self._server.close()
 
     # Orders.
 
@@ -209,7 +225,7 @@ class Served(asyncio.Protocol):
         if mux.misbehave.refuse_connections:
             transport.abort()
             return
-        if mux._served is not None:
+        if mux._served is not None and not mux.misbehave.take_everybody:
             # A second client is accepted by the kernel and then gets no answer at all.
             transport.pause_reading()
             mux._hanging.append(transport)
@@ -228,6 +244,9 @@ class Served(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         mux = self.mux
         mux.conversation.append((time.time(), "up", data))
+        if (left := mux.misbehave.die_after_bytes) is not None:
+            data = data[:left]
+            mux.misbehave.die_after_bytes = left - len(data)
         self._buffer += data
         while len(self._buffer) >= 5 and self.transport is not None and not self.transport.is_closing():
             size = 5 + int.from_bytes(self._buffer[3:5], "big")
@@ -235,6 +254,8 @@ class Served(asyncio.Protocol):
                 break
             message, self._buffer = self._buffer[:size], self._buffer[size:]
             self._on_message(message)
+        if mux.misbehave.die_after_bytes == 0:
+            mux.die()
         if mux.misbehave.deaf and self.transport is not None:
             self.transport.pause_reading()
 
@@ -373,6 +394,8 @@ class Udp(asyncio.DatagramProtocol):
 
     def datagram_received(self, data: bytes, addr: object) -> None:
         served = self.mux._served
+        if self.mux.misbehave.deaf:
+            return
         try:
             fields = parse(data, tuple(version for version in self.mux.versions if version > 1))
             if served is None or served.stream is None or struct.unpack_from(">H", data, 1)[0] != DATA_PROVISION:
