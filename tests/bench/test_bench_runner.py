@@ -47,7 +47,7 @@ def test_a_failed_measurement_fails_and_the_others_are_kept(monkeypatch: pytest.
 def test_an_unknown_name_is_refused_with_those_that_are_known() -> None:
     done = CliRunner().invoke(bench.main, ["--only", "nothing"])
     assert done.exit_code == 2
-    assert "known are carousel" in done.output
+    assert "known are cards, carousel" in done.output
 
 
 def test_a_module_is_measured_in_a_process_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
