@@ -1,0 +1,115 @@
+"""S10, S12, S15, S17, C7 through daemon, broker and multiplexers: what a portal hears and what the card opens."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.headend import FIRST, Headend, headend
+from tests.support.portal_client import Portal, portal
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+async def running(tmp_path: Path) -> AsyncIterator[Headend]:
+    async with headend(tmp_path, multiplexers=1) as one:
+        await one.start()
+        yield one
+
+
+async def committed(kaisa: Portal, command: str, **body: Any) -> dict[str, Any]:
+    resource, verb = command.split()
+    reply = (await kaisa.reply(await kaisa.order(resource, verb, body))).payload
+    assert reply["status"] == "committed", reply
+    return dict(reply)
+
+
+async def customer(kaisa: Portal, number: str) -> None:
+    names = {"fi": "Urheilu"}
+    await committed(kaisa, "offer put", offer="sport", rev=1, kind="channel", names=names, products=["sport"])
+    await committed(kaisa, "card assign", card=number, rev=1, subscriber="customer")
+    await committed(kaisa, "subscription put", subscription="s-1", rev=1, card=number, offer="sport")
+
+
+def facts(kaisa: Portal) -> list[dict[str, Any]]:
+    """Facts as the portal keeps them: by their number, in order."""
+    told = {one.payload["number"]: one.payload for one in kaisa.heard if "/evt/invoice/" in one.topic}
+    return [told[number] for number in sorted(told)]
+
+
+def spelt(moment: float) -> str:
+    return datetime.fromtimestamp(int(moment), UTC).isoformat()
+
+
+async def test_s15_a_stolen_card_goes_dark_and_its_replacement_opens(running: Headend) -> None:
+    old, new = running.card(FIRST["kaisa"]), running.card(FIRST["kaisa"] + 1)
+    async with portal(running.broker, "kaisa") as kaisa:
+        await customer(kaisa, old.number)
+        await running.until(lambda: old.opens("sport-1", time.time()), "the channel to open")
+        await committed(kaisa, "card report", card=old.number, rev=2, condition="stolen")
+        await running.until(lambda: not old.opens("sport-1", time.time()), "the stolen card to close")
+        reply = await committed(kaisa, "card replace", card=old.number, rev=3, replacement=new.number)
+        assert reply["card"] == new.number
+        assert reply["visible_by"] is not None
+        await running.until(lambda: new.opens("sport-1", time.time()), "the new card to open")
+        assert not old.opens("sport-1", time.time())
+        found = (await running.ask(f"/v1/explain/{old.number}", channel="sport-1")).json()
+        assert (found["channel"]["code"], found["replaced_by"]) == ("card_replaced", new.number)
+        await kaisa.until(lambda one: one.topic.endswith("/evt/invoice/card-replaced"))
+        assert [one["fact"] for one in facts(kaisa)] == [
+            "card-issued",
+            "service-started",
+            "card-reported",
+            "card-replaced",
+        ]
+
+
+async def test_s12_s17_a_promise_to_pay_opens_at_once_and_closes_by_itself(running: Headend) -> None:
+    card = running.card(FIRST["kaisa"])
+    async with portal(running.broker, "kaisa") as kaisa:
+        await customer(kaisa, card.number)
+        await committed(kaisa, "card suspend", card=card.number, rev=2, reason="unpaid")
+        await running.until(lambda: running.multiplexers[0].sections, "EMMs")
+        until = int(time.time()) + 4
+        await committed(kaisa, "card reopen", card=card.number, rev=3, until=spelt(until))
+        await running.until(lambda: card.opens("sport-1", until - 1), "the channel to open")
+        assert not card.opens("sport-1", until), "the card's own window"
+        told = await kaisa.until(
+            lambda one: one.topic.endswith("/service-suspended") and one.payload["command"] is None, 15
+        )
+        assert told.payload["at"] == spelt(until).replace("+00:00", "Z")
+        await running.until(lambda: not card.opens("sport-1", until - 1), "the card to be suspended")
+        found = (await running.ask(f"/v1/explain/{card.number}")).json()
+        assert found["state"] == "suspended"
+        await committed(kaisa, "card reopen", card=card.number, rev=4)
+        await running.until(lambda: card.opens("sport-1", time.time()), "the channel to open for good")
+
+
+@pytest.mark.slow
+async def test_s10_facts_come_once_though_the_daemon_is_killed_at_their_moment(running: Headend) -> None:
+    card = running.card(FIRST["kaisa"])
+    async with portal(running.broker, "kaisa") as kaisa:
+        await customer(kaisa, card.number)
+        begins, ends = int(time.time()) + 2, int(time.time()) + 4
+        window = {"starts_at": spelt(begins), "ends_at": spelt(ends)}
+        await committed(kaisa, "subscription put", subscription="s-2", rev=1, card=card.number, offer="sport", **window)
+        await asyncio.sleep(max(0.0, begins + 0.5 - time.time()))
+        running.kill()
+        await asyncio.sleep(max(0.0, ends + 0.5 - time.time()))
+        await running.start()
+        await kaisa.until(lambda one: one.topic.endswith("/service-ended") and one.payload["subscription"] == "s-2", 20)
+        running.kill()
+        await running.start()
+        await committed(kaisa, "invoice replay", since=spelt(begins))
+        mine = [(one["fact"], one["at"]) for one in facts(kaisa) if one["subscription"] == "s-2"]
+        assert mine == [
+            ("service-started", spelt(begins).replace("+00:00", "Z")),
+            ("service-ended", spelt(ends).replace("+00:00", "Z")),
+        ]
+        numbers = [one["number"] for one in facts(kaisa)]
+        assert numbers == list(range(1, len(numbers) + 1))
