@@ -1,7 +1,6 @@
 """The master key in a real token (SoftHSM): made there, used there, never to be had out of it."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -37,21 +36,6 @@ ca_system_id = 0x4AD1
 [[networks]]
 id = "south"
 """
-
-
-@pytest.fixture(scope="module")
-def hsm(tmp_path_factory: pytest.TempPathFactory):
-    """Tokens that exist before the library is loaded; it reads its configuration once a process."""
-    made = SoftHsm(tmp_path_factory.mktemp("softhsm"))
-    for label in ("cad", "known", "unsafe", "short", "empty", "pins", "lost"):
-        made.make(label)
-    before = os.environ.get("SOFTHSM2_CONF")
-    os.environ["SOFTHSM2_CONF"] = made.environment["SOFTHSM2_CONF"]
-    yield made
-    if before is None:
-        del os.environ["SOFTHSM2_CONF"]
-    else:
-        os.environ["SOFTHSM2_CONF"] = before
 
 
 def token(label: str, pin: str = PIN, key_label: str = "cad master key") -> Token:
