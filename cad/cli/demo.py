@@ -6,6 +6,7 @@ import asyncio
 import json
 import signal
 import sys
+from collections.abc import Coroutine
 from typing import Any
 
 import click
@@ -49,18 +50,35 @@ class Narrator:
 @click.option(
     "--stay/--no-stay", default=None, help="Leave the daemon up afterwards until Ctrl-C.  [default: on a terminal]"
 )
-def command(as_json: bool, stay: bool | None) -> None:
+@click.option("--portal", "for_portal", is_flag=True, help="Run a sandbox to develop a portal against, until Ctrl-C.")
+@click.option(
+    "--rate",
+    type=click.FloatRange(0, 100_000),
+    help="With --portal: how fast the clock runs; 43200 is a month in a minute.  [default: 1]",
+)
+@click.option("--port", type=click.IntRange(1, 65_535), help="With --portal: the broker's port.  [default: a free one]")
+def command(as_json: bool, stay: bool | None, for_portal: bool, rate: float | None, port: int | None) -> None:
     """Show the main job: an order over MQTT opens a channel on a TV card.
 
     Starts a broker, the daemon, a multiplexer and two receivers with a card each, all on loopback and in a directory
     that is gone afterwards. Ends with exit code 0 when the ordered channel opened on the one card and stayed closed on
     the other.
+
+    With --portal nothing is shown, but a headend stays up for a portal to be tried against, with four cards in
+    receivers and a clock that can be sped up (docs/portal/README.md). --json then prints where everything is.
     """
+    if not for_portal and (rate is not None or port is not None):
+        raise click.UsageError("--rate and --port go with --portal")
     logs.configure("error", "console")
     console = Console(highlight=False)
     if stay is None:
         stay = sys.stdout.isatty() and not as_json
     try:
+        if for_portal:
+            from cad.cli import demo_portal
+
+            asyncio.run(_until_told(demo_portal.run(console, 1.0 if rate is None else rate, port, as_json)))
+            return
         result = asyncio.run(_show(console, as_json, stay))
     except KeyboardInterrupt:
         raise SystemExit(130) from None
@@ -87,10 +105,7 @@ def document(result: DemoResult) -> dict[str, Any]:
 
 async def _show(console: Console, as_json: bool, stay: bool) -> DemoResult:
     tell = Narrator(console, SystemClock(), silent=as_json)
-    itself = asyncio.current_task()
-    assert itself is not None
-    # What was started is stopped, and the directory removed, however the demo is ended.
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, itself.cancel)
+    _end_in_order()
     async with scenario.staged(tell) as stage:
         result = await scenario.play(stage, tell)
         if not as_json:
@@ -99,6 +114,18 @@ async def _show(console: Console, as_json: bool, stay: bool) -> DemoResult:
             _invite(console, stage)
             await _until_interrupted(stage)
     return result
+
+
+async def _until_told(sandbox: Coroutine[Any, Any, None]) -> None:
+    _end_in_order()
+    await sandbox
+
+
+def _end_in_order() -> None:
+    """What was started is stopped, and the directory removed, however the demo is ended."""
+    itself = asyncio.current_task()
+    assert itself is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, itself.cancel)
 
 
 def _headline(result: DemoResult) -> str:

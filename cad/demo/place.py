@@ -83,7 +83,7 @@ class DemoPlace:
     ladder: KeyLadder
 
 
-def prepare(directory: Path, broker_port: int, mux_port: int, http_port: int) -> DemoPlace:
+def prepare(directory: Path, broker_port: int, mux_port: int, http_port: int, template: str = SETTINGS) -> DemoPlace:
     """Write settings, passphrase and master key below `directory`, readable by nobody else."""
     directory.chmod(0o700)
     (directory / "state").mkdir(mode=0o700)
@@ -92,7 +92,7 @@ def prepare(directory: Path, broker_port: int, mux_port: int, http_port: int) ->
     passphrase.write_text(secrets.token_urlsafe(32))
     config = directory / "cad.toml"
     config.write_text(
-        SETTINGS.format(
+        template.format(
             directory=directory,
             http_port=http_port,
             broker_port=broker_port,

@@ -1,0 +1,67 @@
+"""The sandbox's cards: each hears the EMMs that receivers would filter for it, and is asked what it opens."""
+
+from __future__ import annotations
+
+import os
+from types import TracebackType
+from typing import Self
+
+from cad.clock import Clock
+from cad.demo.place import DemoPlace
+from cad.demo.receiver import card_filters
+from cad.demo.sandbox_place import CHANNELS, PRODUCTS
+from cards.errors import CardRefusedError
+from cards.memory.contents import CardKeys
+from cards.session import CardSession
+from cards.software_card import SoftwareCard
+from emm.calendar import Calendar
+from emm.ecm import EcmHeader, EcmSealer, Parity
+from protocol import card_number
+
+
+class SandboxCard:
+    """A software card in a receiver."""
+
+    def __init__(self, place: DemoPlace, address: int, clock: Clock) -> None:
+        self.number = card_number.spell(address)
+        self.opens: tuple[str, ...] = ()
+        self._clock = clock
+        settings = place.settings
+        self._calendar = Calendar(
+            settings.calendar.period_days, settings.calendar.epoch_periods, settings.calendar.overlap_periods
+        )
+        self._sealer = EcmSealer(place.ladder)
+        keys = CardKeys.derive(place.ladder, address)
+        self._card = SoftwareCard.create(place.directory / f"card-{self.number}", address, keys, settings.ca.card_aid)
+        self._session = CardSession(self._card.process, settings.ca.card_aid)
+        self._filters = card_filters(address)
+
+    def hear(self, sections: tuple[bytes, ...]) -> None:
+        """Take what is for this card."""
+        for section in sections:
+            if any(one.passes(section) for one in self._filters):
+                self._session.process_emm(section)
+
+    def look(self) -> bool:
+        """Find out which channels open now; returns whether that has changed."""
+        before, self.opens = self.opens, tuple(channel for channel in CHANNELS if self._opens(channel))
+        return before != self.opens
+
+    def _opens(self, channel: str) -> bool:
+        at = self._clock.now()
+        products = [number for number, channels in PRODUCTS.values() if channel in channels]
+        header = EcmHeader(Parity.EVEN, int(at), CHANNELS[channel], self._calendar.epoch(at))
+        ecm = self._sealer.seal(header, products, [os.urandom(8), os.urandom(8)], os.urandom(16))
+        try:
+            self._session.process_ecm(ecm)
+        except CardRefusedError:
+            return False
+        return True
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._card.close()
