@@ -1,6 +1,7 @@
 """What happens at the reader while the page is open: each card put in gets its verdict. Threads may share it."""
 
 import threading
+import traceback
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any, Literal
@@ -76,8 +77,10 @@ class Bench:
                     report = job(card)
             except Exception as error:
                 if code_of(error) is None:
-                    raise
-                self._show("error", error=str(error))
+                    traceback.print_exception(error)
+                    self._show("error", error="an unexpected failure: a defect of the program, please report it")
+                else:
+                    self._show("error", error=str(error))
                 return
             self._show("report", report=report.model_dump(mode="json"))
             self._work.hand_in_if_possible()

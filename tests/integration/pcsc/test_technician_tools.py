@@ -195,11 +195,14 @@ async def test_the_page_shows_red_and_green_in_a_browser(laptop, insert, tmp_pat
             assert await page.evaluate("document.documentElement.scrollWidth") <= 360, "a phone need not scroll aside"
             await shot(page, "phone")
             slot.remove()
-            await expect(page.locator("#refresh")).to_be_disabled(timeout=10_000)
+            await expect(page.locator("body")).to_have_attribute("data-card", "", timeout=10_000)
+            await expect(page.locator("#refresh")).to_be_disabled()
             insert(copy)
             await expect(page.locator("#sentence")).to_contain_text("not genuine", timeout=10_000)
             await browser.close()
             assert faults == []
+            gui.terminate()
+            assert (await asyncio.to_thread(gui.communicate))[1] == ""
 
 
 async def test_no_other_page_can_press_the_buttons(laptop, insert, tmp_path) -> None:
