@@ -108,6 +108,11 @@ _SECTION: Final = Struct("head" / _HEAD, "tag" / Bytes(TAG_SIZE), "ciphertext" /
 # The same as _HEAD by hand, for every ECM on the air; what `parse_ecm` reads by the declaration is its test.
 _HEAD_START: Final = struct.Struct(">BHBIHHB")
 _WRAPPED: Final = struct.Struct(f">H{KEY_SIZE}s")
+_WORD_INFO: Final = {
+    (count, size): bytes([count << 4 | code])
+    for count in range(1, WORDS_MAX + 1)
+    for code, size in enumerate(WORD_SIZES)
+}
 
 
 def ecm_size(product_count: int, word_count: int, word_size: int) -> int:
@@ -118,6 +123,28 @@ def ecm_size(product_count: int, word_count: int, word_size: int) -> int:
 def products_max(word_count: int = WORDS_MAX, word_size: int = WORD_SIZES[0]) -> int:
     """Return how many products an ECM with such control words can name (11 with two words of 8 bytes)."""
     return (SECTION_MAX - ecm_size(0, word_count, word_size)) // WRAPPED_SIZE
+
+
+class Envelope:
+    """A session key wrapped for some products in one epoch, ready for the control words of one ECM."""
+
+    __slots__ = ("_encrypt", "count", "epoch", "wrapped")
+
+    def __init__(self, epoch: int, count: int, wrapped: bytes, session_key: bytes) -> None:
+        self.epoch = epoch
+        self.count = count
+        self.wrapped = wrapped
+        self._encrypt: Callable[[bytes, list[bytes]], bytes] | None = AESSIV(ecm_key(session_key, epoch)).encrypt
+
+    def __repr__(self) -> str:
+        return f"<Envelope for {self.count} products in epoch {self.epoch}>"
+
+    def close(self, words: bytes, head: bytes) -> bytes:
+        """Return tag and ciphertext. Raises `BuildError` the second time: a session key is for one ECM."""
+        encrypt, self._encrypt = self._encrypt, None
+        if encrypt is None:
+            raise BuildError("an envelope is for one ECM")
+        return encrypt(words, [head])
 
 
 class EcmSealer:
@@ -138,29 +165,40 @@ class EcmSealer:
         The first word is of the header's parity, the second of the other. `session_key`: 16 fresh random bytes, used
         for no other ECM. Raises `BuildError`.
         """
+        return self.seal_in(self.envelope(product_ids, header.epoch, session_key), header, control_words)
+
+    def envelope(self, product_ids: Iterable[int], epoch: int, session_key: bytes) -> Envelope:
+        """Do all of `seal` that needs neither control words nor time. Raises `BuildError`."""
         ids = sorted(product_ids)
-        word_size = len(control_words[0]) if control_words else 0
-        _check_content(ids, control_words, word_size, session_key)
-        size = ecm_size(len(ids), len(control_words), word_size)
-        epoch = header.epoch
+        if len(session_key) != KEY_SIZE:
+            raise BuildError(f"a session key has {KEY_SIZE} bytes, not {len(session_key)}")
+        if len(set(ids)) != len(ids) or not ids or ids[0] < 1:
+            raise BuildError("the products of an ECM are one or more different numbers from 1 on")
+        wrapped = b"".join([_WRAPPED.pack(each, self._wrapper(each, epoch)(session_key)) for each in ids])
+        return Envelope(epoch, len(ids), wrapped, session_key)
+
+    def seal_in(self, envelope: Envelope, header: EcmHeader, control_words: Sequence[bytes]) -> bytes:
+        """Return the ECM section of these control words, in an envelope of the header's epoch. Raises `BuildError`."""
+        word_size = _word_size(control_words)
+        size = ecm_size(envelope.count, len(control_words), word_size)
+        if size > SECTION_MAX:
+            raise _too_many(envelope.count, len(control_words), word_size)
+        if envelope.epoch != header.epoch:
+            raise BuildError(f"an envelope of epoch {envelope.epoch} is not for an ECM of epoch {header.epoch}")
         try:
-            parts = [
-                _HEAD_START.pack(
-                    int(header.parity),
-                    SHORT_SECTION | size - SECTION_HEAD_SIZE,
-                    FORMAT,
-                    header.time,
-                    header.service_id,
-                    epoch,
-                    len(ids),
-                )
-            ]
-            parts += [_WRAPPED.pack(each, self._wrapper(each, epoch)(session_key)) for each in ids]
+            start = _HEAD_START.pack(
+                int(header.parity),
+                SHORT_SECTION | size - SECTION_HEAD_SIZE,
+                FORMAT,
+                header.time,
+                header.service_id,
+                header.epoch,
+                envelope.count,
+            )
         except struct.error:
             raise BuildError(f"a number does not fit its field: {header}") from None
-        parts.append(bytes((len(control_words) << 4 | WORD_SIZES.index(word_size),)))
-        head = b"".join(parts)
-        return head + AESSIV(ecm_key(session_key, epoch)).encrypt(b"".join(control_words), [head])
+        head = start + envelope.wrapped + _WORD_INFO[len(control_words), word_size]
+        return head + envelope.close(b"".join(control_words), head)
 
     def _make_wrapper(self, product_id: int, epoch: int) -> Callable[[bytes], bytes]:
         return _wrapper(self._product_key(product_id, epoch))
@@ -266,18 +304,16 @@ def unwrap(wrapped: bytes, product_key: bytes) -> Secret:
     return Secret(Cipher(AES(product_key), ECB()).encryptor().update(wrapped))  # noqa: S305 - one random block
 
 
-def _check_content(ids: Sequence[int], control_words: Sequence[bytes], word_size: int, session_key: bytes) -> None:
-    if len(session_key) != KEY_SIZE:
-        raise BuildError(f"a session key has {KEY_SIZE} bytes, not {len(session_key)}")
-    if not 1 <= len(control_words) <= WORDS_MAX or word_size not in WORD_SIZES:
+def _word_size(control_words: Sequence[bytes]) -> int:
+    if not 1 <= len(control_words) <= WORDS_MAX or (size := len(control_words[0])) not in WORD_SIZES:
         raise BuildError("an ECM carries one or two control words of 8 or 16 bytes")
-    if len(control_words[-1]) != word_size:
+    if len(control_words[-1]) != size:
         raise BuildError("the control words of an ECM have one size")
-    if len(set(ids)) != len(ids) or not ids or ids[0] < 1:
-        raise BuildError("the products of an ECM are one or more different numbers from 1 on")
-    if len(ids) > products_max(len(control_words), word_size):
-        raise BuildError(
-            f"{len(ids)} products need an ECM of {ecm_size(len(ids), len(control_words), word_size)} bytes, but "
-            f"{SECTION_MAX} is the most: let the service be in at most "
-            f"{products_max(len(control_words), word_size)} products"
-        )
+    return size
+
+
+def _too_many(products: int, word_count: int, word_size: int) -> BuildError:
+    return BuildError(
+        f"{products} products need an ECM of {ecm_size(products, word_count, word_size)} bytes, but {SECTION_MAX} is"
+        f" the most: let the service be in at most {products_max(word_count, word_size)} products"
+    )

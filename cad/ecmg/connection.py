@@ -106,11 +106,12 @@ class ScramblerConnection(asyncio.BufferedProtocol):
         try:
             session.receive(bytes(self._buffer[:nbytes]), began)
             self.flush()
+            if session.ecms != ecms:
+                self._timed(self._clock.monotonic() - began)
+                session.prepare()
         except Exception:
             log.exception("an ECM could not be made; the connection is cut", client=self.client.id, peer=self.peer)
             self.cut()
-        if session.ecms != ecms:
-            self._timed(self._clock.monotonic() - began)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone."""

@@ -2,16 +2,19 @@
 
 import os
 from collections.abc import Callable, Sequence
+from typing import Final
 
 from cad.clock import Clock
 from cad.ecmg.services import ServiceBook, refusal
 from emm.calendar import Calendar
-from emm.ecm import EcmHeader, EcmSealer, Parity
+from emm.ecm import EcmHeader, EcmSealer, Envelope, Parity
 from emm.errors import BuildError, CalendarError
 from emm.secret import KEY_SIZE
 from protocol.mpegts.packet import LAST_FREE_PID, Packing, SectionPacketizer
 from protocol.simulcrypt.ecmg.words import OrderRefusedError
 from protocol.simulcrypt.ecmg_scs import ErrorStatus
+
+STOCK_MAX: Final = 1000
 
 
 class SealingMaker:
@@ -37,6 +40,8 @@ class SealingMaker:
         self._book = book
         self._packets = packets
         self._random = random
+        self._stock: dict[tuple[int, ...], Envelope] = {}
+        self._last: tuple[int, ...] | None = None
         self._epoch = 0
         self._epoch_start = self._epoch_end = 0
 
@@ -51,15 +56,29 @@ class SealingMaker:
             header = EcmHeader(
                 Parity.ODD if cp_number & 1 else Parity.EVEN, now, audience.service_id, self._epoch_of(now)
             )
-            section = self._sealer.seal(header, audience.product_ids, words, self._random(KEY_SIZE))
+            section = self._sealer.seal_in(self._envelope(audience.product_ids), header, words)
         except BuildError as error:
             raise refusal(str(error)) from None
         except CalendarError as error:
             raise OrderRefusedError(str(error), ErrorStatus.UNRECOVERABLE) from None
+        self._last = audience.product_ids
         return in_packets(section) if self._packets else section
+
+    def prepare(self) -> None:
+        """Have an envelope ready for the next ECM of the service that was served last; each is used once."""
+        if self._last is not None and self._last not in self._stock:
+            if len(self._stock) >= STOCK_MAX:
+                self._stock.clear()
+            self._stock[self._last] = self._sealer.envelope(self._last, self._epoch, self._random(KEY_SIZE))
+        self._last = None
+
+    def _envelope(self, product_ids: tuple[int, ...]) -> Envelope:
+        ready = self._stock.pop(product_ids, None)
+        return ready or self._sealer.envelope(product_ids, self._epoch, self._random(KEY_SIZE))
 
     def _epoch_of(self, now: int) -> int:
         if not self._epoch_start <= now < self._epoch_end:
+            self._stock.clear()
             self._epoch = self._calendar.epoch(now)
             self._epoch_start = self._calendar.epoch_start(self._epoch)
             self._epoch_end = self._calendar.epoch_end(self._epoch)

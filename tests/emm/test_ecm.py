@@ -235,3 +235,20 @@ def test_a_card_unwraps_with_the_forward_cipher() -> None:
 def test_control_words_do_not_show_themselves() -> None:
     opened = open_ecm(parse_ecm(SECTION), 1, LADDER.product_key(1, 3))
     assert repr(opened) == "(<secret of 8 bytes>, <secret of 8 bytes>)"
+
+
+def test_an_envelope_made_ahead_gives_the_same_ecm_and_only_one() -> None:
+    envelope = SEALER.envelope([2, 1], HEADER.epoch, SESSION_KEY)
+    assert SEALER.seal_in(envelope, HEADER, WORDS) == SECTION
+    with pytest.raises(BuildError, match="an envelope is for one ECM"):
+        SEALER.seal_in(envelope, HEADER, WORDS)
+
+
+def test_an_envelope_of_another_epoch_is_refused() -> None:
+    with pytest.raises(BuildError, match="envelope of epoch 4 is not for an ECM of epoch 3"):
+        SEALER.seal_in(SEALER.envelope([1], 4, SESSION_KEY), HEADER, WORDS)
+
+
+def test_an_envelope_does_not_show_its_key() -> None:
+    envelope = SEALER.envelope([1], 3, SESSION_KEY)
+    assert repr(envelope) == "<Envelope for 1 products in epoch 3>"

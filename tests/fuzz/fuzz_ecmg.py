@@ -44,6 +44,9 @@ class CheckingMaker:
         assert audience.product_ids == (1,)
         return b"\x80\x70\x00"
 
+    def prepare(self) -> None:
+        """Nothing."""
+
 
 def converse(opening: bytes, data: bytes, **profile: int) -> None:
     """As what a scrambler says, in pieces: no session raises, every answer can be read, all ids are given back."""

@@ -42,6 +42,9 @@ class ScriptedMaker:
         self.asked.append((cp_number, tuple(words), access_criteria))
         return ecm_of(cp_number, *words)
 
+    def prepare(self) -> None:
+        pass
+
 
 def ecm_of(cp_number: int, *words: bytes) -> bytes:
     """What the scripted maker makes."""

@@ -122,6 +122,10 @@ class EcmgSession:
         self._events.clear()
         return events
 
+    def prepare(self) -> None:
+        """Let the maker work ahead; call it when `data_to_send()` is on its way."""
+        self._maker.prepare()
+
     def timer(self) -> float | None:
         """Return when `handle_timer` must be called at the latest; None: not at all."""
         if self.closed:

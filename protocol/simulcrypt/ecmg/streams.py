@@ -22,6 +22,10 @@ class EcmMaker(Protocol):
         """
         ...
 
+    def prepare(self) -> None:
+        """Do ahead what the next ECM will need. Called when the answers have been sent, and nobody waits."""
+        ...
+
 
 @dataclass(slots=True)
 class Stream:
