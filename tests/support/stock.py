@@ -16,7 +16,7 @@ from cad.stock.journal import Journal
 from cad.stock.maker import Keys, Maker
 from cad.stock.transport_keys import Delivery
 from cards.application import DEFAULT_AID
-from cards.errors import CardRemovedError
+from cards.errors import CardRemovedError, StorageError
 from cards.globalplatform.card_state import CardState
 from cards.globalplatform.chip import Chip
 from cards.globalplatform.commands import CardLifeCycle
@@ -112,6 +112,10 @@ class Trouble:
         return result
 
 
+def worn_out() -> BaseException:
+    return StorageError("the memory is worn out")
+
+
 def pulled() -> BaseException:
     return CardRemovedError("the card was taken out")
 
@@ -184,9 +188,15 @@ class Workshop:
         ledger: Trouble | None = None,
         keys: Trouble | None = None,
         disk: Trouble | None = None,
+        card: Trouble | None = None,
     ):
-        """Make the card of one chip, with a fault somewhere."""
-        chip, reader = self.chips[number], reader or Trouble()
+        """Make the card of one chip, with a fault somewhere; `card` is the chip's memory. It has no power before."""
+        self.chips[number].close()
+        chip = self.chips[number] = Chip.open(self.folder / f"chip-{number}", POLICY)
+        reader, memory = reader or Trouble(), chip._manager_file
+        if card is not None:
+            put = memory.write
+            memory.write = lambda content: card.around(lambda: put(content))
 
         def transmit(command: bytes) -> bytes:
             self.heard.append(command)
@@ -194,7 +204,6 @@ class Workshop:
             self.heard.append(answer)
             return answer
 
-        chip.reset()
         with Journal.open(self.journal_path, lambda: "2027-01-15T08:00:00Z") as journal:
             if disk is not None:
                 write = journal._write

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from cad.errors import CadError, JournalError, KeyStoreError
 from cards.errors import CardsError
 from tests.support.ledgers import open_store
-from tests.support.stock import KilledError, Trouble, Workshop, chip_in, ledger_gone, pulled
+from tests.support.stock import KilledError, Trouble, Workshop, chip_in, ledger_gone, pulled, worn_out
 
 FAULTS = (CadError, CardsError, KilledError)
 
@@ -32,7 +32,7 @@ def disk_full() -> BaseException:
     return JournalError("the disk is full")
 
 
-PLACES = {"reader": pulled, "ledger": ledger_gone, "keys": key_store_gone, "disk": disk_full}
+PLACES = {"reader": pulled, "card": worn_out, "ledger": ledger_gone, "keys": key_store_gone, "disk": disk_full}
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +48,7 @@ def calls(tmp_path_factory: pytest.TempPathFactory) -> dict[str, int]:
 
 def test_a_card_takes_a_sensible_number_of_calls(calls: dict[str, int]) -> None:
     assert 20 <= calls["reader"] <= 40
+    assert calls["card"] >= 5
     assert calls["ledger"] == 3
     assert calls["keys"] >= 12
     assert calls["disk"] == 8
@@ -56,7 +57,7 @@ def test_a_card_takes_a_sensible_number_of_calls(calls: dict[str, int]) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("after", [False, True])
 @pytest.mark.parametrize("killed", [False, True])
-@pytest.mark.parametrize("place", ["reader", "keys"])
+@pytest.mark.parametrize("place", ["reader", "card", "keys"])
 def test_interrupted_at_every_call_and_finished(
     tmp_path: Path, calls: dict[str, int], place: str, killed: bool, after: bool
 ) -> None:
