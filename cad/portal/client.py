@@ -150,6 +150,10 @@ class PortalClient:
             yield fact
             await self._outbox.take_fact(fact.seq)
 
+    async def hear_again(self) -> None:
+        """Forget which events were taken: what the headend publishes again comes once more. For `invoice replay`."""
+        await self._outbox.forget_facts()
+
     def serves(self, version: str) -> bool | None:
         """Return whether every node of the headend takes messages of this schema version; None: no node is known."""
         online = [state for state in self.headends.values() if state.online]

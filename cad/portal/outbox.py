@@ -130,6 +130,10 @@ class Outbox:
         """Note that a fact was taken; its id is kept for a while, to know it again."""
         await self._run(_change, "UPDATE facts SET payload = NULL WHERE seq = ?", (seq,))
 
+    async def forget_facts(self) -> None:
+        """Forget the ids of the facts that were taken: they are new when they come again."""
+        await self._run(_change, "DELETE FROM facts WHERE payload IS NULL", ())
+
     async def forget(self, before: float) -> None:
         """Remove what was answered or taken before that time."""
         await self._run(_change, "DELETE FROM commands WHERE answered_at < ?", (before,))

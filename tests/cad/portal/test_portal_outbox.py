@@ -97,6 +97,8 @@ async def test_a_fact_comes_once_and_again_only_when_it_was_not_taken(outbox: Ou
     await outbox.take_fact(found.seq)
     assert await outbox.next_fact() is None
     assert not await outbox.settle([], [fact], 3.0)
+    await outbox.forget_facts()
+    assert await outbox.settle([], [fact], 4.0), "a replay that was asked for is heard"
 
 
 async def test_facts_of_a_later_version_are_given_too(outbox: Outbox) -> None:
