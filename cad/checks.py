@@ -15,19 +15,24 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
 
+from cryptography.x509 import load_pem_x509_certificate
+
 from cad import broker_probe, keystore
 from cad.clock import SystemClock, spell
 from cad.ecmg.services import criteria_of
 from cad.errors import CadError
 from cad.ledger.store import FILE_NAME
 from cad.lifecycle import StateLock, holder_of
+from cad.technicians.server import server_context
 from cad.ts_out.sender import Destination, open_sender
 from config import crosscheck
 from config.settings import MultiplexSettings, Settings, StreamSettings
+from config.technicians import TechniciansSettings
 
 CONNECT_TIMEOUT_S: Final = 5.0
 FREE_BYTES_MIN: Final = 100 * 1024 * 1024
 FREE_BYTES_LOW: Final = 1024 * 1024 * 1024
+CERTIFICATE_DAYS_LOW: Final = 30
 STA_UNSYNC: Final = 0x0040  # adjtimex(2)
 
 AskDaemon = Callable[[str], dict[str, Any]]
@@ -75,6 +80,8 @@ def deep(settings: Settings, ask: AskDaemon) -> Iterator[Finding]:
     yield check_disk(state_dir)
     yield check_clock()
     yield check_keys(settings)
+    if settings.technicians is not None:
+        yield check_technicians(settings.technicians)
     if holder is None:
         yield check_ledger(state_dir)
     yield broker_finding(settings)
@@ -99,6 +106,28 @@ def scrambler_findings(settings: Settings) -> Iterator[Finding]:
     for network in settings.networks:
         for service, criteria in criteria_of(network):
             yield Finding(f"service {service}", Verdict.OK, f"access criteria {criteria.hex().upper()}")
+
+
+def check_technicians(settings: TechniciansSettings) -> Finding:
+    """Whether the certificate that technicians are shown can be used, and for how long."""
+    name = "technicians"
+    try:
+        server_context(settings)
+        certificate = load_pem_x509_certificate(settings.cert_file.read_bytes())
+    except (CadError, OSError, ValueError) as error:
+        return Finding(
+            name, Verdict.FAIL, str(error), "write PEM files that this user may read; the key without password"
+        )
+    ends = certificate.not_valid_after_utc
+    days = (ends.timestamp() - SystemClock().now()) / 86_400
+    text = (
+        f"{len(settings.people)} people at {settings.listen}; the certificate is good until {spell(ends.timestamp())}"
+    )
+    if days <= 0:
+        return Finding(name, Verdict.FAIL, text, "it has expired: no laptop connects. Put a new one there and restart")
+    if days < CERTIFICATE_DAYS_LOW:
+        return Finding(name, Verdict.LOOK, text, "put a new one there and restart before it ends")
+    return Finding(name, Verdict.OK, text)
 
 
 def check_state_dir(path: Path) -> Finding:
