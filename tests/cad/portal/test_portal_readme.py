@@ -1,0 +1,36 @@
+"""docs/portal/README.md speaks of what is there."""
+
+import inspect
+import re
+from pathlib import Path
+
+from cad.demo import sandbox
+from cad.portal.client import PortalClient
+from cad.portal.settings import DAY_S, PortalSettings
+from protocol.portal.version import SCHEMAS
+
+FOLDER = Path(__file__).parents[3] / "docs" / "portal"
+TEXT = (FOLDER / "README.md").read_text(encoding="utf-8")
+
+
+def test_every_public_part_of_the_client_is_on_the_page() -> None:
+    public = {name for name, _ in inspect.getmembers(PortalClient) if not name.startswith("_")}
+    public |= {"last_error", "headends"}
+    table = TEXT.partition("| call |")[2].partition("\n\n")[0]
+    named = set(re.findall(r"`(?:await |async for event in )?([a-z_]+)(?:\(.*?\))?`", table)) - {"asyncio", "keep_s"}
+    assert public <= named
+
+
+def test_times_and_topics_are_those_of_the_code() -> None:
+    settings = {name: field.default for name, field in PortalSettings.__dataclass_fields__.items()}
+    assert (settings["repeat_after_s"], settings["repeat_max_s"], settings["keep_s"]) == (10.0, 300.0, 30 * DAY_S)
+    for topic in (sandbox.CLOCK_TOPIC, sandbox.SET_TOPIC, sandbox.CARD_TOPIC):
+        assert f"`{topic}" in TEXT
+    assert f'`"schemas": ["{SCHEMAS[0]}"]`' in TEXT
+
+
+def test_links_lead_somewhere() -> None:
+    links = re.findall(r"\]\(([^)#:]+)\)", TEXT)
+    assert links
+    for link in links:
+        assert (FOLDER / link).exists(), link
