@@ -11,7 +11,7 @@ from typing import Any, Final
 from cad.clock import Clock
 from cad.errors import NotFoundError
 from cad.ledger.ledger import Ledger
-from cad.ledger.model import ACTIVE, CardView
+from cad.ledger.model import OPEN_STATES, CardView
 from cad.on_air import OnAir
 from cad.technicians import documents as docs
 from cad.technicians import visits as visiting
@@ -235,7 +235,7 @@ class Desk:
         self, address: int, key_version: int, revision: int, state: str, rights: tuple[Right, ...]
     ) -> docs.EmmAnswer:
         period = self._on_air.calendar.period(self._clock.now())
-        content = plan_card(state != ACTIVE, rights, period, self._on_air.calendar)
+        content = plan_card(state not in OPEN_STATES, rights, period, self._on_air.calendar)
         sections = self._sealer.unique(address, key_version, Version(period, revision), content)
         return docs.EmmAnswer(period=period, revision=revision, sections=tuple(one.hex() for one in sections))
 
@@ -274,7 +274,7 @@ def _card_fact(view: CardView) -> docs.CardFact:
     return docs.CardFact(
         number=card_number.spell(view.address),
         state=view.state,
-        suspended=view.state != ACTIVE,
+        suspended=view.state not in OPEN_STATES,
         reason=view.reason,
         key_version=view.key_version,
         revision=view.revision,

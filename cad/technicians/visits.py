@@ -7,7 +7,7 @@ from sqlalchemy import Connection
 
 from cad.ledger import upkeep
 from cad.ledger.batch import Batch
-from cad.ledger.model import ACTIVE, CardView
+from cad.ledger.model import OPEN_STATES, CardView
 from cad.technicians.documents import Visit, Visits
 
 META_PREFIX: Final = "visits:"
@@ -48,7 +48,7 @@ def conflict(visit: Visit, view: CardView | None, period: int) -> str | None:
             return f"what was written is of period {visit.put[0]}; the card still needs its renewal of period {period}"
     if visit.held is not None and visit.held[1] > view.revision:
         return f"the card held revision {visit.held[1]}, which the ledger (at {view.revision}) has never given"
-    if visit.passed and view.state != ACTIVE:
+    if visit.passed and view.state not in OPEN_STATES:
         return f"the verdict was PASS, but the card is {view.state} now"
     if visit.passed and visit.extract is not None and view.changed_at > visit.at:
         return "the verdict was PASS, but the card's orders have been changed since"
