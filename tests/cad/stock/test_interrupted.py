@@ -1,9 +1,12 @@
 """A card interrupted at any point is finished the next time: no key twice, none lost, no address twice."""
 
+import contextlib
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cad.errors import CadError, JournalError, KeyStoreError
@@ -11,7 +14,21 @@ from cards.errors import CardsError
 from tests.support.ledgers import open_store
 from tests.support.stock import KilledError, Trouble, Workshop, chip_in, ledger_gone, pulled, worn_out
 
+MEMORY = Path("/dev/shm")
+"""A file system without a disk where there is one: it is flushed thousands of times."""
 FAULTS = (CadError, CardsError, KilledError)
+
+
+@contextlib.contextmanager
+def quick_folder() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="cad-stock-", dir=MEMORY if MEMORY.is_dir() else None) as folder:
+        yield Path(folder)
+
+
+@pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    with quick_folder() as folder:
+        yield folder
 
 
 def workshop(folder: Path, chips: int) -> Workshop:
@@ -36,13 +53,14 @@ PLACES = {"reader": pulled, "card": worn_out, "ledger": ledger_gone, "keys": key
 
 
 @pytest.fixture(scope="module")
-def calls(tmp_path_factory: pytest.TempPathFactory) -> dict[str, int]:
+def calls() -> dict[str, int]:
     """How many calls of each kind one card takes."""
-    made = workshop(tmp_path_factory.mktemp("calls"), 1)
-    counted = {place: Trouble() for place in PLACES}
-    made.run_on(0, **counted)
-    made.check()
-    close(made)
+    with quick_folder() as folder:
+        made = workshop(folder, 1)
+        counted = {place: Trouble() for place in PLACES}
+        made.run_on(0, **counted)
+        made.check()
+        close(made)
     return {place: trouble.calls for place, trouble in counted.items()}
 
 
@@ -88,15 +106,19 @@ def test_ledger_and_journal_interrupted_at_every_call(
 
 
 @pytest.mark.slow
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, deadline=None)
 @given(
     st.lists(
         st.tuples(st.integers(0, 1), st.sampled_from(sorted(PLACES)), st.integers(0, 40), st.booleans(), st.booleans()),
         max_size=12,
     )
 )
-def test_any_row_of_faults_ends_in_the_same_cards(tmp_path_factory: pytest.TempPathFactory, faults) -> None:
-    made = workshop(tmp_path_factory.mktemp("faults"), 2)
+def test_any_row_of_faults_ends_in_the_same_cards(faults) -> None:
+    with quick_folder() as folder:
+        _suffer(workshop(folder, 2), faults)
+
+
+def _suffer(made: Workshop, faults) -> None:
     for number, place, at, after, killed in faults:
         try:
             made.run_on(number, **{place: Trouble(at, after, KilledError if killed else PLACES[place])})
