@@ -47,17 +47,21 @@ $mqtt->subscribe(
     MqttClient::QOS_AT_LEAST_ONCE
 );
 
+// The loop ends when a reply has come (above), or when it has waited long enough.
+$mqtt->registerLoopEventHandler(function (MqttClient $mqtt, float $elapsed): void {
+    if ($elapsed >= REPEAT_AFTER_S) {
+        $mqtt->interrupt();
+    }
+});
+
 // Sends a command until its reply has come, and returns the reply.
 $order = function (string $id, string $resource, string $verb, array $body) use ($mqtt, $operator, &$replies): array {
     $payload = json_encode(['id' => $id, 'reply_to' => CLIENT] + $body, JSON_THROW_ON_ERROR);
     while (true) {
         $mqtt->publish("cad/v1/$operator/cmd/$resource/$verb", $payload, MqttClient::QOS_AT_LEAST_ONCE);
-        $began = microtime(true);
-        while (microtime(true) - $began < REPEAT_AFTER_S) {
-            $mqtt->loop(true, false, 1);
-            if (isset($replies[$id])) {
-                return $replies[$id];
-            }
+        $mqtt->loop();
+        if (isset($replies[$id])) {
+            return $replies[$id];
         }
         fwrite(STDERR, "$id: no reply yet, sending it again\n");
     }
