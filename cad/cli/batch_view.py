@@ -15,7 +15,6 @@ from rich.table import Table
 from cad.cli.output import console
 from cad.stock.line import Happening, News
 
-BELL: Final = "\a"
 _STYLE: Final = {
     Happening.MADE: "bold green",
     Happening.ALREADY: "green",
@@ -167,7 +166,7 @@ class LiveView:
             self.pace.card()
         self.readers[news.reader] = news
         if news.happening not in _SILENT:
-            self.out.print(BELL, end="")
+            self.out.bell()
         if news.happening in (Happening.ASIDE, Happening.AGAIN):
             self.out.print(f"{escape(news.reader)}: {escape(sentence(news))}", style=_STYLE[news.happening])
         self._live.refresh()
