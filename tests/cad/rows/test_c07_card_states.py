@@ -145,3 +145,16 @@ def test_a_released_card_may_be_anybodys_and_keeps_nothing(headend: HandHeadend)
     view = headend.view(A)
     assert (view.subscriber, view.state, view.rights) == ("bert", "assigned", ())
     assert not headend.card(A).hear().opens("sport")
+
+
+def test_no_operator_moves_anothers_card(headend: HandHeadend) -> None:
+    headend.done("subscription put", subscription="s", card=A, offer="sport")
+    before = headend.view(A)
+    for command, (_, body) in TRIES.items():
+        if "replacement" in body:
+            body = {"replacement": spell(1500)}
+        assert headend.order(command, operator="kaspnet", card=A, **body)["code"] == "unknown_card"
+    headend.order("card assign", operator="kaspnet", card=1500, subscriber="carl", rev=1)
+    taken = headend.order("card replace", operator="kaspnet", card=1500, replacement=A)
+    assert taken["code"] == "unknown_card"
+    assert headend.view(A) == before
