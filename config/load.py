@@ -156,7 +156,7 @@ def _spell(location: Iterable[str | int]) -> str:
 
 def _with_line(problem: Problem, lines: Mapping[Location, int]) -> Problem:
     """Add the line of the key, or of the nearest table around it."""
-    location: Location = tuple(int(step) if step.isdigit() else step for step in problem.where.split("."))
+    location: Location = tuple(int(step) if step.isdecimal() else step for step in problem.where.split("."))
     while location:
         if location in lines:
             return Problem(problem.where, problem.text, lines[location])

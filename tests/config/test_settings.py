@@ -92,6 +92,10 @@ def test_what_is_not_named_gets_its_default() -> None:
     assert (small.mqtt.keepalive_s, small.mqtt.session_expiry_s, small.mqtt.linger_ms) == (30, 604_800, 5)
 
 
+def test_a_key_that_looks_like_a_number_is_an_unknown_key() -> None:
+    assert set(problems(SMALL + '[node]\n"\u00b9" = 1\n"7" = 2\n')) == {"node.\u00b9", "node.7"}
+
+
 def test_settings_cannot_be_changed() -> None:
     with pytest.raises(ValueError, match="frozen"):
         loads(SMALL.encode()).node.name = "other"  # type: ignore[misc]
