@@ -1,7 +1,8 @@
 """How fast the ECMG answers: the daemon's own server in a process of its own, asked over TCP by a client in this one.
 
 The client is a socket and struct, so that most of the time measured is the server's. One at a time: the next order goes
-out when the ECM has come. 5,000 streams: each orders an ECM once in every crypto-period of 1 s, at a moment of its own.
+out when the ECM has come. The same with an event loop that only echoes says what machine and Python leave room for.
+5,000 streams: each orders an ECM once in every crypto-period of 1 s, at a moment of its own.
 """
 
 import asyncio
@@ -38,6 +39,8 @@ AIMS: Final = {
 SECONDS: Final = 3.0
 PERIODS: Final = 5
 STREAMS: Final = 5000
+ORDER_BYTES: Final = 62
+ANSWER_BYTES: Final = 127
 SUPER_CAS_ID: Final = 0x4A750000
 CRITERIA: Final = bytes.fromhex("01 0001 0001 0065")
 CHANNEL_SETUP, STREAM_SETUP, CW_PROVISION, ECM_RESPONSE = 0x0001, 0x0101, 0x0201, 0x0202
@@ -53,10 +56,12 @@ _PRODUCTS: Final = [{"id": f"p{number}", "product_id": number, "services": ["spo
 
 def run(seed: int = 1) -> dict[str, float]:
     """Measure for some seconds: the answer to one order at a time, then with 5,000 streams."""
-    with serving() as port:
+    with serving() as (port, echo_port):
+        echoes = echoed(echo_port)
         times = one_at_a_time(port)
         busy = many_streams(port, Random(seed))
     return {
+        "echoes_per_s_one_at_a_time": len(echoes) / sum(echoes),
         "ecm_per_s_one_at_a_time": len(times) / sum(times),
         "ecm_ms_p50": _ms(times, 0.5),
         "ecm_ms_p99": _ms(times, 0.99),
@@ -78,6 +83,19 @@ def one_at_a_time(port: int) -> list[float]:
         while (began := perf_counter()) < end:
             scs.order(0, 7)
             scs.answer()
+            times.append(perf_counter() - began)
+    return times
+
+
+def echoed(port: int) -> list[float]:
+    """The seconds from bytes as many as an order has to as many as an ECM_response has."""
+    times: list[float] = []
+    with socket.create_connection(("127.0.0.1", port)) as client:
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        end = perf_counter() + SECONDS
+        while (began := perf_counter()) < end:
+            client.sendall(bytes(ORDER_BYTES))
+            client.recv(4096)
             times.append(perf_counter() - began)
     return times
 
@@ -170,9 +188,32 @@ class Scrambler:
         return data[1] << 8 | data[2]
 
 
+class Echo(asyncio.BufferedProtocol):
+    """What is left of a server that does nothing."""
+
+    def __init__(self) -> None:
+        self._buffer = memoryview(bytearray(8192))
+        self._transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Answer at once."""
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Where the bytes go."""
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Answer."""
+        assert self._transport is not None
+        self._transport.write(bytes(ANSWER_BYTES))
+
+
 @contextmanager
-def serving() -> Iterator[int]:
-    """Run the ECMG in a process of its own; yields its port."""
+def serving() -> Iterator[tuple[int, int]]:
+    """Run the ECMG in a process of its own; yields its port, and that of an echo in the same process."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=_serve, args=(theirs,), daemon=True)
@@ -180,9 +221,9 @@ def serving() -> Iterator[int]:
     try:
         if not ours.poll(30):
             raise RuntimeError("the ECMG of the measurement did not start")
-        port: int = ours.recv()
+        ports: tuple[int, int] = ours.recv()
         sleep(0.2)
-        yield port
+        yield ports
     finally:
         process.terminate()
         process.join()
@@ -213,7 +254,8 @@ async def _serve_until_killed(told: Connection) -> None:
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
     await server.start(listener)
-    told.send(listener.getsockname()[1])
+    echo = await asyncio.get_running_loop().create_server(Echo, "127.0.0.1", 0)
+    told.send((listener.getsockname()[1], echo.sockets[0].getsockname()[1]))
     await asyncio.Event().wait()
 
 
