@@ -222,6 +222,7 @@ async def splice(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, por
     await asyncio.gather(pump(reader, inner_writer), pump(inner_reader, writer))
 
 
+@pytest.mark.slow
 async def test_while_neither_answers_both_are_tried_in_turn() -> None:
     async with two_multiplexers() as two, running(two) as run:
         await two.main.stop()

@@ -213,7 +213,26 @@ async def test_a_second_client_hangs_and_gives_up_without_harm_to_the_first() ->
         async with running(mux) as second:
             await mux.until(lambda: second.lost())
             assert "no channel_status" in second.lost()[0]
-        assert first.lost() == []
+            assert first.lost() == []
+            # The spare node gets in by itself as soon as the first is gone, and begins with an empty queue.
+            await first.link.close()
+            await ready(second.link)
+            await second.link.send([SECTION])
+            await mux.until(lambda: mux.sections == [SECTION])
+            assert mux.faults == []
+
+
+async def test_a_multiplexer_that_takes_everybody_sends_both_which_only_the_manual_can_forbid() -> None:
+    async with StrictMultiplexer(100) as mux:
+        mux.misbehave.take_everybody = True
+        async with running(mux) as first, running(mux) as second:
+            await ready(first.link)
+            await ready(second.link)
+            await first.link.send([SECTION])
+            await second.link.send([SECTION])
+            await mux.until(lambda: len(mux.sections) == 2)
+            assert {arrival.connection for arrival in mux.arrivals} == {1, 2}
+            assert first.link.allocated_bps == second.link.allocated_bps == 100_000
 
 
 async def test_the_connection_is_tested_and_the_multiplexers_tests_are_answered() -> None:

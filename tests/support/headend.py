@@ -228,7 +228,7 @@ class Viewer:
     def listen(self, multiplexer: int = 0) -> None:
         """Hear what was sent on a multiplexer since the last time."""
         filters = card_filters(self.address)
-        sections = self.headend.multiplexers[multiplexer].sections
+        sections = self.headend.multiplexers[multiplexer].whole_sections
         for section in sections[self._seen[multiplexer] :]:
             if any(one.passes(section) for one in filters):
                 self.session.process_emm(section)

@@ -48,6 +48,7 @@ from tests.support.multiplexer_grammar import (
     BadSyntaxError,
     parse,
 )
+from tests.support.ts_sections import sections_of
 
 
 @dataclass
@@ -81,6 +82,7 @@ class StrictMultiplexer:
         self.messages: list[tuple[int, int]] = []  # (connection, message type), in the order of arrival
         self.errors_received: list[int] = []
         self.conversation: list[tuple[float, str, bytes]] = []  # (Unix time, "up" | "down", bytes), all connections
+        self.udp_messages: list[tuple[float, bytes]] = []  # (Unix time, datagram)
         self.faults: list[str] = []
         self.connections = 0
         self.purged = 0  # how often a new connection has emptied the queue
@@ -174,6 +176,12 @@ class StrictMultiplexer:
     def sections(self) -> list[bytes]:
         """All datagrams, in the order of arrival."""
         return [arrival.data for arrival in self.arrivals]
+
+    @property
+    def whole_sections(self) -> list[bytes]:
+        """All sections, in the order of arrival, whether they came as such or in TS packets."""
+        data = self.sections
+        return sections_of(data) if data and data[0][0] == 0x47 else data
 
     @property
     def streaming(self) -> bool:
@@ -396,6 +404,7 @@ class Udp(asyncio.DatagramProtocol):
         served = self.mux._served
         if self.mux.misbehave.deaf:
             return
+        self.mux.udp_messages.append((time.time(), data))
         try:
             fields = parse(data, tuple(version for version in self.mux.versions if version > 1))
             if served is None or served.stream is None or struct.unpack_from(">H", data, 1)[0] != DATA_PROVISION:

@@ -17,7 +17,7 @@ class TwoMultiplexers(NamedTuple):
         standby: dict[str, object] = {
             "host": self.standby.host,
             "port": self.standby.port,
-            "takeover_s": 1,
+            "takeover_s": 1.5,
             "return_after_s": return_after_s,
         }
         if changes.get("transport") == "udp":
@@ -27,7 +27,7 @@ class TwoMultiplexers(NamedTuple):
             "host": self.main.host,
             "port": self.main.port,
             "client_id": 0x4AE6 << 16,
-            "answer_timeout_s": 0.4,
+            "answer_timeout_s": 1,
             "test_interval_s": 1,
             "standby": standby,
         }
