@@ -47,6 +47,7 @@ class FieldWork:
         self._laptop = laptop
         self._clock = clock
         self._aid = aid
+        self._is_away = False
 
     def verify(self, card: Card) -> ReportDocument:
         """The verdict on the card, recorded."""
@@ -63,7 +64,12 @@ class FieldWork:
         return self._laptop.hand_in(self._api.visits)
 
     def hand_in_if_possible(self) -> VisitsAnswer | None:
-        """Send what is recorded if the headend answers; None when it does not, and all waits."""
+        """Send what is recorded if the headend answers; None when it does not, and all waits.
+
+        Who has just waited for it in vain is not kept waiting again.
+        """
+        if self._is_away:
+            return None
         try:
             return self.hand_in()
         except CadError:
@@ -72,9 +78,11 @@ class FieldWork:
     def _with_truth(self, work: Callable[[Truth], Result]) -> Result:
         if self._api is None:
             return work(TakenAlong(self._laptop, self._clock.now()))
+        self._is_away = False
         try:
             return work(Headend(self._api))
         except DaemonUnreachableError as unreachable:
+            self._is_away = True
             try:
                 truth = TakenAlong(self._laptop, self._clock.now())
             except ExtractError as error:

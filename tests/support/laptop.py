@@ -58,7 +58,7 @@ class TechnicianLaptop:
             capture_output=True,
             text=True,
             env=self.environment,
-            timeout=60,
+            timeout=100,
             check=False,
         )
 
