@@ -30,7 +30,6 @@ from cad.ledger.model import (
 )
 from cad.ledger.store import Store
 from cad.roster import CardBlock, RightBlock
-from protocol.card_number import ADDRESS_MAX
 
 AUDIT_STEP: Final = 2_000
 CHANGES_STEP: Final = 5_000
@@ -257,12 +256,18 @@ class Ledger:
             yield block
 
     async def load_rights(self, network: str) -> AsyncIterator[RightBlock]:
-        """Yield the rights, not ended by now, of all cards of a network in blocks; a card's rights lie in one block."""
+        """Yield the rights, not ended by now, of all cards of a network in blocks, in no order."""
         operators, grants, now = self._operators(network), self._store.grants, self._clock.now()
+        if not operators:
+            return
         products = await self._run(self._store.read, lambda held: reading.Products(held, grants))
-        after: int | None = -1
-        while operators and after is not None:
-            block, after = await self._run(self._store.read, _right_block(operators, after, products, now))
+        last = await self._run(self._store.read, reading.last_subscription)
+        for after in range(0, last, reading.BLOCK):
+            upto = after + reading.BLOCK
+            block = await self._run(
+                self._store.read,
+                lambda held, a=after, b=upto: reading.right_block(held, operators, a, b, products, now),
+            )
             if len(block.addresses):
                 yield block
 
@@ -327,17 +332,6 @@ class Ledger:
         if messages := [outgoing.popleft() for _ in range(len(outgoing))]:
             self.on_messages(messages)
         return result
-
-
-def _right_block(
-    operators: Sequence[str], after: int, products: reading.Products, now: float
-) -> Callable[[Any], tuple[RightBlock, int | None]]:
-    def query(connection: Any) -> tuple[RightBlock, int | None]:
-        end = reading.block_end(connection, after)
-        upto = ADDRESS_MAX if end is None else end
-        return reading.right_block(connection, operators, after, upto, products, now), end
-
-    return query
 
 
 def _audit_rows(after: int) -> Callable[[Any], list[tuple[int, str, bytes]]]:

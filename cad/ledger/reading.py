@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-from sqlalchemy import BindParameter, ColumnElement, Connection, bindparam, func, or_, select
+from sqlalchemy import BindParameter, ColumnElement, Connection, CursorResult, bindparam, func, or_, select
 
 from cad.ledger import rows, schema
 from cad.ledger.model import (
@@ -26,38 +26,38 @@ CHANGES_SHOWN: Final = 20
 
 _cards, _subscriptions, _changes, _airs = schema.cards.c, schema.subscriptions.c, schema.changes.c, schema.airs.c
 _OPERATORS: Final[BindParameter[Any]] = bindparam("operators", expanding=True)
+
+
+def _of(operator: ColumnElement[str]) -> ColumnElement[bool]:
+    """Choose operators without their index: it would lead through the whole table for each block."""
+    return func.coalesce(operator, "").in_(_OPERATORS)
+
+
 _CARDS: Final = (
     select(_cards.address, _cards.revision, _cards.key_version, _cards.state)
-    .where(_cards.operator.in_(_OPERATORS), _cards.address > bindparam("after"))
+    .where(_of(_cards.operator), _cards.address > bindparam("after"))
     .order_by(_cards.address)
     .limit(BLOCK)
 )
-_BLOCK_END: Final = (
-    select(_cards.address)
-    .where(_cards.address > bindparam("after"))
-    .order_by(_cards.address)
-    .offset(BLOCK - 1)
-    .limit(1)
+_LIVE: Final = select(
+    _subscriptions.address,
+    _subscriptions.offer_id,
+    _subscriptions.starts_at,
+    func.coalesce(_subscriptions.ends_at, NO_END),
+).where(
+    _subscriptions.id > bindparam("after"),
+    _subscriptions.id <= bindparam("upto"),
+    _of(_subscriptions.operator),
+    or_(_subscriptions.ends_at.is_(None), _subscriptions.ends_at > bindparam("now")),
 )
-_LIVE: Final = (
-    select(_subscriptions.address, _subscriptions.offer_id, _subscriptions.starts_at, _subscriptions.ends_at)
-    .where(
-        _subscriptions.operator.in_(_OPERATORS),
-        _subscriptions.address > bindparam("after"),
-        _subscriptions.address <= bindparam("upto"),
-        or_(_subscriptions.ends_at.is_(None), _subscriptions.ends_at > bindparam("now")),
-    )
-    .order_by(_subscriptions.address)
-)
-
-_CLOSINGS: Final = select(_cards.address, _cards.open_until).where(
-    _cards.open_until.is_not(None), _cards.address > bindparam("after"), _cards.address <= bindparam("upto")
+_CLOSINGS: Final = (
+    select(_cards.address, _cards.open_until).where(_cards.open_until.is_not(None)).order_by(_cards.address)
 )
 
 
 def card_block(connection: Connection, operators: Sequence[str], after: int) -> CardBlock:
     """Return the next cards of these operators above an address, rising; an empty block at the end."""
-    found = connection.execute(_CARDS, {"operators": operators, "after": after}).fetchall()
+    found = _plain(connection.execute(_CARDS, {"operators": operators, "after": after}))
     addresses, revisions, key_versions, states = zip(*found, strict=True) if found else ((), (), (), ())
     return CardBlock(
         np.array(addresses, np.uint64),
@@ -67,14 +67,11 @@ def card_block(connection: Connection, operators: Sequence[str], after: int) -> 
     )
 
 
-def block_end(connection: Connection, after: int) -> int | None:
-    """Return the address where a block of cards that begins above `after` ends; None when it is the last."""
-    found: int | None = connection.execute(_BLOCK_END, {"after": after}).scalar()
-    return found
-
-
 class Products:
-    """The granted products of every offer, laid out so that a million subscriptions are spread in a few array steps."""
+    """The granted products of every offer, and the cards that close by themselves, laid out in arrays.
+
+    So a million subscriptions become rights in a few steps.
+    """
 
     def __init__(self, connection: Connection, grants: Grants) -> None:
         per_offer: dict[int, list[int]] = {}
@@ -90,6 +87,16 @@ class Products:
             self._counts[offer_id] = len(product_ids)
             flat += product_ids
         self._flat = np.array(flat, np.uint16)
+        closings = connection.execute(_CLOSINGS).fetchall()
+        self._closing = np.array([row.address for row in closings], np.uint64)
+        self._closes_at = np.array([row.open_until for row in closings], np.uint32)
+
+    def close(self, addresses: npt.NDArray[np.uint64], ends: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint32]:
+        """Return the ends of rights, not later than the moment at which their card closes by itself."""
+        if not len(self._closing):
+            return ends
+        places = np.minimum(np.searchsorted(self._closing, addresses), len(self._closing) - 1)
+        return np.where(self._closing[places] == addresses, np.minimum(ends, self._closes_at[places]), ends)
 
     def spread(self, offer_ids: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint16]]:
         """Return for each product of each row the row's place, and the product_id."""
@@ -100,25 +107,32 @@ class Products:
         return places, self._flat[self._first[offer_ids][places] + within]
 
 
+def _plain(result: CursorResult[Any]) -> list[tuple[Any, ...]]:
+    """Return rows of a large result as the driver gives them: half the time."""
+    if result.cursor is None:
+        raise AssertionError("a query has a cursor")
+    return list(result.cursor.fetchall())
+
+
+def last_subscription(connection: Connection) -> int:
+    """Return the highest row number of a subscription."""
+    return int(connection.execute(select(func.coalesce(func.max(_subscriptions.id), 0))).scalar_one())
+
+
 def right_block(
     connection: Connection, operators: Sequence[str], after: int, upto: int, products: Products, now: float
 ) -> RightBlock:
-    """Return the rights, not ended at `now`, of the cards with addresses above `after` and up to `upto`."""
-    found = connection.execute(_LIVE, {"operators": operators, "after": after, "upto": upto, "now": now}).fetchall()
-    addresses, offer_ids, starts, ends = zip(*found, strict=True) if found else ((), (), (), ())
-    places, product_ids = products.spread(np.array(offer_ids, np.int64))
-    closings = {row.address: row.open_until for row in connection.execute(_CLOSINGS, {"after": after, "upto": upto})}
+    """Return the rights, not ended at `now`, of subscriptions with row numbers above `after` and up to `upto`.
+
+    In the order of the rows on the disk: by card would mean to look for each of them.
+    """
+    found = _plain(connection.execute(_LIVE, {"operators": operators, "after": after, "upto": upto, "now": now}))
+    columns = zip(*found, strict=True) if found else ((), (), (), ())
+    addresses, offer_ids, starts, ends = (np.array(column, np.int64) for column in columns)
+    places, product_ids = products.spread(offer_ids)
+    cards = addresses.astype(np.uint64)[places]
     return RightBlock(
-        np.array(addresses, np.uint64)[places],
-        product_ids,
-        np.array(starts, np.uint32)[places],
-        np.array(
-            [
-                min(NO_END if end is None else end, closings.get(one, NO_END))
-                for one, end in zip(addresses, ends, strict=True)
-            ],
-            np.uint32,
-        )[places],
+        cards, product_ids, starts.astype(np.uint32)[places], products.close(cards, ends.astype(np.uint32)[places])
     )
 
 

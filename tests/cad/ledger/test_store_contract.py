@@ -351,7 +351,6 @@ def test_a_whole_network_is_read_in_blocks(store: Store, monkeypatch: pytest.Mon
     take(store, suspend(card=4), end("e6", subscription="s6", rev=2))
     take(store, subscribe("l8", subscription="l8", card=8, offer="late", starts_at="2030-01-01T00:00:00Z"))
     monkeypatch.setattr(reading, "_CARDS", reading._CARDS.limit(7))
-    monkeypatch.setattr(reading, "_BLOCK_END", reading._BLOCK_END.offset(6))
     operators, after, addresses, suspended = ["karjaa", "kaspnet"], -1, [], []
     while len(block := store.read(lambda held, at=after: reading.card_block(held, operators, at)).addresses):
         whole = store.read(lambda held, at=after: reading.card_block(held, operators, at))
@@ -362,13 +361,11 @@ def test_a_whole_network_is_read_in_blocks(store: Store, monkeypatch: pytest.Mon
     assert [address for address, is_so in zip(addresses, suspended, strict=True) if is_so] == [4]
 
     products = store.read(lambda held: reading.Products(held, store.grants))
-    rights, begin, upto = [], -1, 0
-    while upto is not None:
-        upto = store.read(lambda held, at=begin: reading.block_end(held, at))
-        last = 10**11 if upto is None else upto
-        found = store.read(lambda held, a=begin, b=last: reading.right_block(held, operators, a, b, products, NOW))
+    rights = []
+    last = store.read(reading.last_subscription)
+    for begin in range(0, last, 7):
+        found = store.read(lambda held, a=begin: reading.right_block(held, operators, a, a + 7, products, NOW))
         rights += list(zip(*(column.tolist() for column in vars_of(found)), strict=True))
-        begin = last
     forever = 0xFFFF_FFFF
     assert sorted(row for row in rights if row[0] == 8) == [
         (8, 1, int(NOW), forever),
