@@ -147,7 +147,7 @@ class Batch:
             )
             followed.append(after)
             told += news
-        self.state.apply(replace(decision, subscription_row=None, also_subscriptions=tuple(followed)))
+        self.state.apply(decision.card_rows, decision.offer_row, followed)
         for fact in told:
             self.tell_fact(order.operator, fact, order.command.id)
         self.told += decision.replayed

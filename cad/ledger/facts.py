@@ -42,16 +42,15 @@ def follow(
     if event:
         facts.append(Fact(after.address, "programme-bought", int(now), after))
         return replace(after, phase=RUNNING, due_at=None), facts
-    waiting = replace(after, phase=WAITING, due_at=after.starts_at)
     if not runs:
-        return waiting, facts
-    row, fact = come(waiting, began_at)
-    return row, [*facts, fact]
+        return replace(after, phase=WAITING, due_at=after.starts_at), facts
+    facts.append(Fact(after.address, "service-started", began_at, after))
+    return replace(after, phase=RUNNING, due_at=after.ends_at), facts
 
 
-def come(row: SubscriptionRow, at: int | None = None) -> tuple[SubscriptionRow, Fact]:
-    """Tell the fact that is due; `at` where it is not at the moment that was due. Returns the row with the next one."""
-    when = row.due_at if at is None else at
+def come(row: SubscriptionRow) -> tuple[SubscriptionRow, Fact]:
+    """Tell the fact that is due; return the row with the next one."""
+    when = row.due_at
     if when is None:
         raise ValueError(f"nothing is due for subscription {row.subscription}")
     if row.phase == WAITING:

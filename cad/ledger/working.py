@@ -205,13 +205,13 @@ class WorkingSet:
         self.by_card[row.address][row.id] = row
         self.next_subscription_id = max(self.next_subscription_id, row.id + 1)
 
-    def apply(self, decision: Decision) -> None:
+    def apply(self, cards: Iterable[CardRow], offer: OfferRow | None, subscriptions: Iterable[SubscriptionRow]) -> None:
         """Take the rows that a decision puts."""
-        for card in decision.card_rows:
+        for card in cards:
             self.cards[card.address] = card
-        if decision.offer_row is not None:
-            self.add_offer(decision.offer_row)
-        for subscription in decision.subscription_rows:
+        if offer is not None:
+            self.add_offer(offer)
+        for subscription in subscriptions:
             self.add_subscription(subscription)
 
     def cards_with(self, offer_id: int, now: float) -> tuple[int, ...]:

@@ -68,6 +68,8 @@ def _same_terms(
 def _new_terms(
     bound: SubscriptionRow | None, new: SubscriptionRow, offer: OfferRow, context: Context
 ) -> SubscriptionRow | Decision:
+    if offer.terms is None and bound is None:
+        return new
     terms, zone = offer.agreed(), context.grant.zone
     ends_at, minimum_until = new.ends_at, bound.minimum_until if bound is not None else None
     if terms.fixed_months is not None:
