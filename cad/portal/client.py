@@ -182,14 +182,6 @@ class PortalClient:
     async def _converse(self) -> None:
         """Connect and listen until the connection ends. Raises CadError, which says why."""
         connection = await self._open()
-        try:
-            await connection.subscribe(self._replies)
-            await connection.subscribe(f"{topics.ROOT}/{self._settings.operator}/evt/+/+")
-            await connection.subscribe(self._rejects)
-            await connection.subscribe(f"{topics.ROOT}/_node/+/state", retained=True)
-        except BaseException:
-            await connection.close()
-            raise
         # What was under way may be lost: all of it goes out again.
         self._departures.rewind()
         self._connection = connection
@@ -201,15 +193,8 @@ class PortalClient:
             connection.ack(batch)
 
     async def _open(self) -> BrokerConnection:
-        """Connect. When cancelled meanwhile, wait and leave politely: a connection half made cannot be taken back."""
-
-        async def connect() -> BrokerConnection | CadError:
-            try:
-                return await BrokerConnection(self._mqtt).open()
-            except CadError as error:
-                return error
-
-        connecting = self._supervisor.spawn("portal connecting", connect())
+        """Connect and subscribe. When cancelled meanwhile, wait and leave politely: half made it cannot be undone."""
+        connecting = self._supervisor.spawn("portal connecting", self._greet())
         try:
             made = await asyncio.shield(connecting)
         except asyncio.CancelledError:
@@ -220,6 +205,23 @@ class PortalClient:
         if isinstance(made, CadError):
             raise made
         return made
+
+    async def _greet(self) -> BrokerConnection | CadError:
+        """Return a connection with all subscriptions, or why there is none. Not to be cancelled."""
+        connection = BrokerConnection(self._mqtt)
+        try:
+            await connection.open()
+        except CadError as error:
+            return error
+        try:
+            await connection.subscribe(self._replies)
+            await connection.subscribe(f"{topics.ROOT}/{self._settings.operator}/evt/+/+")
+            await connection.subscribe(self._rejects)
+            await connection.subscribe(f"{topics.ROOT}/_node/+/state", retained=True)
+        except CadError as error:
+            await connection.close()
+            return error
+        return connection
 
     async def _take(self, batch: Sequence[Received]) -> None:
         """Store what came, all in one transaction; then tell who waits for it."""
