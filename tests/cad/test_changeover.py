@@ -3,7 +3,7 @@
 import asyncio
 import itertools
 import random
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -23,7 +23,7 @@ from emm.keys import KeyLadder, LocalMasterKey
 from emm.message import parse_emm
 from emm.pacer import PACKET_BITS, cost_bits
 from emm.plan import Right
-from emm.seal import EmmSealer, section_sizes
+from emm.seal import EmmSealer
 from tests.support.arrivals import Arrival
 from tests.support.eventually import eventually
 from tests.support.multiplexer import StrictMultiplexer
@@ -33,6 +33,7 @@ KBPS = 30
 OLD_CARDS = 5000
 """They and the changes are more than the rate can carry: what arrives in time was put before the rest."""
 HELD_BY_MUX_S = 0.3
+LATE_BITS = 3000
 WAYS = ("closes", "mid-message", "falls silent", "silent, with data over UDP", "in packets")
 SETTINGS: dict[str, dict[str, object]] = {
     "falls silent": {"test_interval_s": 3},
@@ -62,13 +63,6 @@ class Station:
         self.changed[address] = seq
         self.seqs.append(seq)
 
-    def seconds_for(self, addresses: Collection[int]) -> float:
-        """How long the EMMs of these cards take on the air."""
-        calendar, now = Calendar(), SystemClock().now()
-        slots = [slot for address in addresses if (slot := self.roster.slot_of(address)) is not None]
-        sizes = [section_sizes(self.roster.content(slot, calendar.period(now), calendar)) for slot in slots]
-        return sum(self.channel.size(one) * 8 for one in sizes) / (KBPS * 1000)
-
     async def keep_changing(self, rng: random.Random) -> None:
         """New cards, old cards, cards that changed just now, some ten a second."""
         for number in itertools.count():
@@ -89,6 +83,25 @@ def heard(mux: StrictMultiplexer) -> dict[int, int]:
         if len(got) == header.last_part + 1:
             newest[address] = max(revision, newest.get(address, 0))
     return newest
+
+
+def lacking(mux: StrictMultiplexer, wanted: dict[int, int]) -> set[int]:
+    """The cards of which a multiplexer has not heard this revision, or a newer one."""
+    found = heard(mux)
+    return {address for address, revision in wanted.items() if found.get(address, -1) < revision}
+
+
+def until_all(mux: StrictMultiplexer, wanted: dict[int, int]) -> list[int]:
+    """The cards of the sections that came before the last of the wanted ones, in their order."""
+    missing, before = set(wanted), list[int]()
+    for section in mux.whole_sections:
+        if not missing:
+            break
+        header = parse_emm(section).header
+        before.append(header.address)
+        if header.part == header.last_part and header.version.revision >= wanted.get(header.address, 1 << 32):
+            missing.discard(header.address)
+    return before
 
 
 @asynccontextmanager
@@ -149,14 +162,16 @@ async def lose_the_main(way: str, seed: int) -> None:
         arrived = heard(it.two.main)
         lost = {address: seq for address, seq in it.changed.items() if arrived.get(address, -1) < seq}
         assert lost, "the main died with nothing to lose"
-        await asyncio.sleep(0.5 + 1.1 * it.seconds_for(lost))
-        missing = {a: s for a, s in lost.items() if heard(it.two.standby).get(a, -1) < s}
-        assert missing == {}
+        await eventually(lambda: not lacking(it.two.standby, lost), 20)
+        others = [one for one in until_all(it.two.standby, lost) if one not in it.changed]
+        assert len(others) <= 5 + 0.4 * len(lost), "what was lost goes before what only repeats"
         await eventually(lambda: it.channel.waiting == 0)
         assert sorted(air.change_seq for air in it.aired) == it.seqs, "each first transmission is recorded once"
         assert {air.multiplex for air in it.aired} == {"mux-1"}
         assert it.two.standby.faults == []
-        assert it.two.standby.worst_second_bps(lambda data: costs(Arrival(0, data, "", 0, 0), mode)) <= KBPS * 1000
+        # Sent evenly, but seen when this process gets to it: what one burst may be late, the next second has more.
+        seen = it.two.standby.worst_second_bps(lambda data: costs(Arrival(0, data, "", 0, 0), mode))
+        assert seen <= KBPS * 1000 + LATE_BITS
 
 
 @pytest.mark.parametrize("way", ["closes", "mid-message", "in packets"])
@@ -181,9 +196,8 @@ async def test_nothing_is_lost_when_the_operator_moves_the_stream() -> None:
             await it.link.switch(side)
         changing.cancel()
         await eventually(lambda: it.channel.waiting == 0)
-        await asyncio.sleep(0.5)
-        last = heard(it.two.standby)
-        arrived = {a: max(last.get(a, -1), heard(it.two.main).get(a, -1)) for a in it.changed}
-        assert arrived == it.changed
+        on_main = heard(it.two.main)
+        rest = {address: seq for address, seq in it.changed.items() if on_main.get(address, -1) < seq}
+        await eventually(lambda: not lacking(it.two.standby, rest))
         assert sorted(air.change_seq for air in it.aired) == it.seqs
         assert it.two.main.faults == it.two.standby.faults == []
