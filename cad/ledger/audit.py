@@ -35,7 +35,9 @@ def key_check(key: bytes) -> str:
 
 
 def note(seq: int, at: float, kind: str, facts: Mapping[str, Any]) -> str:
-    """Spell the record of an act that is no command."""
+    """Spell the record of an act that is no command. Raises ValueError for a fact named like what every record has."""
+    if taken := {"seq", "at", "kind"} & facts.keys():
+        raise ValueError(f"no fact of an audit record may be called {', '.join(sorted(taken))}")
     return _spell({"seq": seq, "at": round(at, 3), "kind": kind, **facts})
 
 

@@ -178,3 +178,9 @@ def test_no_key_is_in_the_file_or_in_a_repr(store: Store, tmp_path: Path) -> Non
 def test_a_head_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(ValueError):
         AuditHead.parse(text)
+
+
+@pytest.mark.parametrize("name", ["seq", "at", "kind"])
+def test_no_fact_hides_what_every_record_has(name: str) -> None:
+    with pytest.raises(ValueError, match=name):
+        audit.note(1, 0.0, "restored", {name: 7, "had": 1})
