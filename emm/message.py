@@ -22,7 +22,7 @@ from protocol import card_number
 # ETR 289, CA_message_section: a short section of at most 256 bytes, no CRC.
 SECTION_MAX: Final = 256
 EMM_MAX: Final = 255
-"""What we make: receivers that hand EMMs on with a length of one byte lose one of 256. What we read may have all 256."""
+"""What we make: receivers that hand EMMs on with a length of one byte lose one of 256. What is read may have 256."""
 SECTION_HEAD_SIZE: Final = 3
 SHORT_SECTION: Final = 0x7000
 """section_syntax_indicator 0, reserved bits 1; or this with the 12-bit section_length."""
