@@ -18,11 +18,11 @@ from random import Random
 from time import perf_counter, sleep
 from typing import Final
 
-from cad.clock import SystemClock
 from cad.ecmg.server import EcmgServer
-from cad.health import Health
-from cad.metrics import Metrics
-from cad.supervisor import Supervisor
+from cad.frame.clock import SystemClock
+from cad.frame.health import Health
+from cad.frame.metrics import Metrics
+from cad.frame.supervisor import Supervisor
 from config.ecmg import EcmgSettings
 from config.settings import NetworkSettings
 from emm.calendar import Calendar

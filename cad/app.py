@@ -11,29 +11,30 @@ from typing import Any, Final
 
 import structlog
 
-from cad import keystore, logs
-from cad.clock import SystemClock
+from cad import keystore
+from cad.air.muxes import system_random
+from cad.air.on_air import OnAir
 from cad.ecmg.server import EcmgServer
 from cad.errors import CadError, StateError
+from cad.frame import logs
+from cad.frame.clock import SystemClock
+from cad.frame.health import Health
+from cad.frame.lifecycle import Lifecycle, StateLock, Step
+from cad.frame.metrics import Metrics
+from cad.frame.supervisor import Supervisor
+from cad.frame.systemd import Notifier
 from cad.headend import HeadendView
-from cad.health import Health
 from cad.http.app import control_app, public_app
 from cad.http.multiplexes import switch_routes
 from cad.http.server import HttpServer, bind_tcp, bind_unix
 from cad.http.stock import LedgerDesk, stock_routes
-from cad.intake import Intake
 from cad.ledger.errors import LedgerUnavailable
 from cad.ledger.ledger import Ledger
 from cad.ledger.model import Grants
 from cad.ledger.store import FILE_NAME
-from cad.lifecycle import Lifecycle, StateLock, Step
-from cad.metrics import Metrics
-from cad.muxes import system_random
-from cad.on_air import OnAir
-from cad.outbox import Outbox
-from cad.portal_link import PortalLink
-from cad.supervisor import Supervisor
-from cad.systemd import Notifier
+from cad.orders.intake import Intake
+from cad.orders.outbox import Outbox
+from cad.orders.portal_link import PortalLink
 from cad.technicians.desk import Desk
 from cad.technicians.people import People
 from cad.technicians.server import open_port, what_needs_restart

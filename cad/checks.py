@@ -17,12 +17,13 @@ from typing import Any, Final
 
 from cryptography.x509 import load_pem_x509_certificate
 
-from cad import broker_probe, keystore
-from cad.clock import SystemClock, spell
+from cad import keystore
 from cad.ecmg.services import criteria_of
 from cad.errors import CadError
+from cad.frame.clock import SystemClock, spell
+from cad.frame.lifecycle import StateLock, holder_of
 from cad.ledger.store import FILE_NAME
-from cad.lifecycle import StateLock, holder_of
+from cad.orders import broker_probe
 from cad.technicians.server import server_context
 from cad.ts_out.sender import Destination, open_sender
 from config import crosscheck

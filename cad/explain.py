@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from cad import clock as clocks
+from cad.frame import clock as clocks
 from cad.ledger.model import OPEN_STATES, SUSPENDED, CardView, SubscriptionView
 from config.settings import NetworkSettings, ServiceSettings
 from emm.calendar import Calendar

@@ -7,15 +7,15 @@ from collections.abc import AsyncIterator, Callable
 from importlib.metadata import version
 from typing import Any
 
-from cad import clock as clocks
-from cad.clock import SystemClock
+from cad.air.network import carried_by
+from cad.air.on_air import OnAir
 from cad.errors import NotFoundError
 from cad.explain import explain_card, explain_channel
+from cad.frame import clock as clocks
+from cad.frame.clock import SystemClock
 from cad.ledger import stock
 from cad.ledger.ledger import Ledger
 from cad.ledger.model import CardView
-from cad.network import carried_by
-from cad.on_air import OnAir
 from config.settings import NetworkSettings, ServiceSettings
 from protocol import card_number
 

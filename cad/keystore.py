@@ -18,8 +18,8 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCMSIV
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
-from cad.clock import SystemClock
 from cad.errors import KeyStoreError
+from cad.frame.clock import SystemClock
 from config.settings import KeysSettings
 from emm.keys import MASTER_KEY_SIZE, LocalMasterKey
 from emm.ports import MasterKey

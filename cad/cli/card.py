@@ -84,7 +84,7 @@ def soft_command(
 
 def _read(connection: "Connection", aid: bytes, settings: "Settings | None") -> "CardDocument":
     from cad.cli.card_report import card_document
-    from cad.clock import SystemClock
+    from cad.frame.clock import SystemClock
     from cards.session import CardSession
 
     with connection.transaction():

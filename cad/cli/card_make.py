@@ -17,7 +17,7 @@ from cad.cli.options import daemon_options
 if TYPE_CHECKING:
     from cad.cli.batch_view import View
     from cad.cli.client import DaemonClient
-    from cad.clock import Clock
+    from cad.frame.clock import Clock
     from cad.stock.batch_file import BatchOrder
     from cad.stock.desk import Numbers
     from cad.stock.journal import ChipRecord, Journal
@@ -54,7 +54,7 @@ def provision_command(
 
     Interrupted, it is finished by the same command. Needs the key store of the settings and the running daemon.
     """
-    from cad.clock import SystemClock
+    from cad.frame.clock import SystemClock
     from cad.stock.journal import Journal
     from cad.stock.maker import Maker
     from cards import pcsc
@@ -96,7 +96,7 @@ def batch_command(
     Put chips in and take cards out as each reader says; Ctrl-C ends after the cards under way. The same command goes on
     where it ended, whatever ended it. Beside FILE it keeps a journal (.journal), the result (.csv) and labels (.pdf).
     """
-    from cad.clock import SystemClock
+    from cad.frame.clock import SystemClock
     from cad.stock import batch_file, results
     from cad.stock.journal import Journal
     from config.load import load
@@ -290,7 +290,7 @@ def _show_card(chip: "ChipRecord", already: bool, as_json: bool) -> None:
 
 
 def _spelling(clock: "Clock") -> Callable[[], str]:
-    from cad.clock import spell
+    from cad.frame.clock import spell
 
     return lambda: spell(clock.now())
 

@@ -13,10 +13,10 @@ import click
 from rich.console import Console
 from rich.text import Text
 
-from cad import logs
-from cad.clock import Clock, SystemClock
 from cad.demo import scenario
 from cad.demo.scenario import DemoResult, Stage
+from cad.frame import logs
+from cad.frame.clock import Clock, SystemClock
 
 COLOURS = {
     "portal": "magenta",

@@ -7,12 +7,12 @@ import json
 import click
 from rich.console import Console
 
-from cad import clock as clocks
 from cad.cli.demo import Narrator
-from cad.clock import SystemClock
 from cad.demo import sandbox
 from cad.demo.sandbox import CARD_TOPIC, CLOCK_TOPIC, SET_TOPIC, Sandbox
 from cad.demo.sandbox_place import OPERATORS, first_card
+from cad.frame import clock as clocks
+from cad.frame.clock import SystemClock
 from protocol import card_number
 
 

@@ -27,11 +27,11 @@ def group() -> None:
 @json_option
 def fetch_command(numbers: tuple[str, ...], file: Iterable[str] | None, technician: Path, as_json: bool) -> None:
     """Take a signed extract of the ledger along; it expires by itself. Without --card: all cards of the operator."""
-    from cad import clock as clocks
     from cad.cli.output import console, document, show_json
-    from cad.clock import SystemClock
     from cad.field.api import HeadendApi
     from cad.field.laptop import Laptop
+    from cad.frame import clock as clocks
+    from cad.frame.clock import SystemClock
     from protocol import card_number
 
     listed = [line.strip() for line in file or () if line.strip() and not line.startswith("#")]
@@ -104,10 +104,10 @@ def send_command(technician: Path, as_json: bool) -> int:
 @json_option
 def show_command(technician: Path, as_json: bool) -> None:
     """Show the extract taken along, and what waits to be sent."""
-    from cad import clock as clocks
     from cad.cli.output import console, document, show_json
-    from cad.clock import SystemClock
     from cad.field.laptop import Laptop
+    from cad.frame import clock as clocks
+    from cad.frame.clock import SystemClock
     from cad.technicians.errors import ExtractError
 
     laptop = Laptop(load_file(technician).state_dir)

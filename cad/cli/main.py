@@ -88,7 +88,7 @@ def cli() -> None:
     Every command that shows something takes --json. Exit codes are documented in docs/operator.md.
     """
     # Not imported above: `cad --help` is to be quick.
-    from cad import logs
+    from cad.frame import logs
 
     logs.configure("warning", "console")
 

@@ -58,7 +58,7 @@ def command(
     The receiver (tsdecrypt, for example) hands over EMMs and ECMs by the protocol CS378X, and gets control words back.
     One card, one receiver at a time, only from this machine; everything is logged. Ends on Ctrl-C or SIGTERM.
     """
-    from cad import logs
+    from cad.frame import logs
     from cad.monitor_camd import Bridge, MonitoredCard, MonitorServer, read_password
     from cards import pcsc
     from protocol import card_number

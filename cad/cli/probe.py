@@ -101,7 +101,7 @@ def command(source: str, as_json: bool, for_s: float | None, every_s: float, **o
 
 
 def _watch(listened: Any, name: str, options: dict[str, Any]) -> "Watch":
-    from cad.clock import SystemClock
+    from cad.frame.clock import SystemClock
     from cad.probe.alarms import Limits
     from cad.probe.analysis import StreamProbe
     from cad.probe.watch import Watch

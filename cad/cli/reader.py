@@ -12,7 +12,7 @@ from cad.cli.options import json_option
 
 if TYPE_CHECKING:
     from cad.cli.card_report import EventDocument
-    from cad.clock import Clock
+    from cad.frame.clock import Clock
     from cards.readers.state import ReaderEvent
 
 
@@ -58,7 +58,7 @@ def watch_command(seconds: float | None, aid: bytes | None, config: Path | None,
     With --json one document a line.
     """
     from cad.cli.card_report import event_document
-    from cad.clock import SystemClock
+    from cad.frame.clock import SystemClock
     from cards.atr import names_application
 
     wanted = choose_aid(aid, settings_if_any(config))

@@ -14,7 +14,7 @@ def command(config: Path) -> int:
 
     SIGHUP reads the settings again. A second SIGTERM leaves at once; nothing that was answered is lost by that.
     """
-    from cad import logs
+    from cad.frame import logs
     from config.load import load
 
     settings = load(config)

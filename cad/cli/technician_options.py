@@ -45,10 +45,10 @@ def load_file(path: Path) -> "TechnicianFile":
 @contextmanager
 def field_work(path: Path, offline: bool) -> Iterator["FieldWork"]:
     """All that is needed to work on cards. Raises SettingsError, StateError, TlsFilesError."""
-    from cad.clock import SystemClock
     from cad.field.api import HeadendApi
     from cad.field.laptop import Laptop
     from cad.field.work import FieldWork
+    from cad.frame.clock import SystemClock
 
     settings = load_file(path)
     api = None if offline else HeadendApi(settings)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Self
 
-from cad.clock import Clock
 from cad.demo.outputs import Subscription
 from cad.demo.place import SPORT_SERVICE_ID, DemoPlace
 from cad.demo.receiver import Receiver, card_filters
+from cad.frame.clock import Clock
 from cards.errors import CardRefusedError
 from cards.memory.contents import CardKeys
 from cards.session import CardSession

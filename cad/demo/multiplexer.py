@@ -10,10 +10,10 @@ from typing import Final, cast
 
 import structlog
 
-from cad.clock import Clock
 from cad.demo.outputs import Output, Subscription
 from cad.demo.stream import StreamComposer, StreamPlan
 from cad.errors import ListenError
+from cad.frame.clock import Clock
 from protocol.errors import DecodeError
 from protocol.mpegts.packet import split_packets
 from protocol.mpegts.section import SECTION_HEADER, section_size

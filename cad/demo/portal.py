@@ -13,7 +13,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from cad.errors import CadError
-from cad.supervisor import Supervisor
+from cad.frame.supervisor import Supervisor
 from protocol.portal import topics
 
 CLIENT: Final = "demo-portal"

@@ -20,8 +20,6 @@ from typing import Any, Final
 
 import aiomqtt
 
-from cad import clock as clocks
-from cad.clock import SystemClock
 from cad.demo import place as places
 from cad.demo.broker import find_mosquitto, free_port, running_broker
 from cad.demo.multiplexer import DemoMultiplexer
@@ -31,7 +29,9 @@ from cad.demo.sandbox_clock import SandboxClock, SandboxClockError
 from cad.demo.sandbox_place import CARDS, OPERATORS, first_card, template
 from cad.demo.scenario import MUX_KBPS, DemoFailedError, Tell
 from cad.demo.stream import StreamPlan
-from cad.supervisor import Supervisor
+from cad.frame import clock as clocks
+from cad.frame.clock import SystemClock
+from cad.frame.supervisor import Supervisor
 from protocol.portal import topics
 
 CLOCK_TOPIC: Final = "cad/sandbox/clock"

@@ -6,10 +6,10 @@ import os
 from types import TracebackType
 from typing import Self
 
-from cad.clock import Clock
 from cad.demo.place import DemoPlace
 from cad.demo.receiver import card_filters
 from cad.demo.sandbox_place import CHANNELS, PRODUCTS
+from cad.frame.clock import Clock
 from cards.errors import CardRefusedError
 from cards.memory.contents import CardKeys
 from cards.session import CardSession

@@ -11,8 +11,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final, Self
 
-from cad.clock import SystemClock, boot_time
 from cad.errors import CadError
+from cad.frame.clock import SystemClock, boot_time
 
 RATE_MAX: Final = 100_000.0
 ADVANCE_MAX_S: Final = 366 * 86_400.0

@@ -3,9 +3,9 @@
 import sys
 from pathlib import Path
 
-from cad import logs
 from cad.app import serve
 from cad.demo.sandbox_clock import SandboxClock
+from cad.frame import logs
 from config import load
 
 if __name__ == "__main__":

@@ -20,7 +20,6 @@ from typing import Any, Final, TypeVar
 
 import httpx
 
-from cad.clock import SystemClock
 from cad.demo import place as places
 from cad.demo.broker import find_mosquitto, free_port, running_broker
 from cad.demo.living_room import LivingRoom
@@ -29,7 +28,8 @@ from cad.demo.place import OPERATOR, SPORT, SPORT_PRODUCT_ID, SPORT_SERVICE_ID, 
 from cad.demo.portal import DemoPortal, connected
 from cad.demo.stream import PlannedService, StreamPlan
 from cad.errors import CadError
-from cad.supervisor import Supervisor
+from cad.frame.clock import SystemClock
+from cad.frame.supervisor import Supervisor
 from emm.calendar import Calendar
 from emm.ecm import EcmHeader, EcmSealer, Parity
 

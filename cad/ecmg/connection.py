@@ -7,7 +7,7 @@ from typing import Final
 
 import structlog
 
-from cad.clock import Clock
+from cad.frame.clock import Clock
 from config.ecmg import ScramblerSettings
 from protocol.simulcrypt.ecmg.events import EcmgEvent
 from protocol.simulcrypt.ecmg.session import EcmgSession

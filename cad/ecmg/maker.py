@@ -4,8 +4,8 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from cad.clock import Clock
 from cad.ecmg.services import ServiceBook, refusal
+from cad.frame.clock import Clock
 from emm.calendar import Calendar
 from emm.ecm import EcmHeader, EcmSealer, Envelope, Parity
 from emm.errors import BuildError, CalendarError

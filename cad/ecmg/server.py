@@ -10,15 +10,15 @@ from typing import Any, Final
 
 import structlog
 
-from cad import clock as clocks
-from cad.clock import Clock
 from cad.ecmg.clients import AllowList
 from cad.ecmg.connection import Pair, ScramblerConnection
 from cad.ecmg.maker import SealingMaker
 from cad.ecmg.services import ServiceBook
-from cad.health import Health
-from cad.metrics import OTHER, Metrics
-from cad.supervisor import Supervisor
+from cad.frame import clock as clocks
+from cad.frame.clock import Clock
+from cad.frame.health import Health
+from cad.frame.metrics import OTHER, Metrics
+from cad.frame.supervisor import Supervisor
 from config.ecmg import EcmgSettings, ScramblerSettings
 from config.settings import NetworkSettings
 from emm.calendar import Calendar

@@ -8,10 +8,10 @@ import httpx
 from pydantic import BaseModel, ValidationError
 
 from cad.errors import CadError, DaemonUnreachableError, NotFoundError
+from cad.frame.tls import TlsFilesError, files_reason
 from cad.technicians import documents as docs
 from cad.technicians.app import READER_HEADER
 from cad.technicians.errors import BadRequestError, ExtractError, NotAllowedError
-from cad.tls import TlsFilesError, files_reason
 from config.technician_file import TechnicianFile
 from protocol.errors import CardNumberError
 

@@ -5,8 +5,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from cad import clock as clocks
 from cad.field.truth import Known
+from cad.frame import clock as clocks
 from cad.technicians.documents import ProductFact
 from cards.data_objects import HeldRight
 from cards.session import CardInfo

@@ -4,12 +4,12 @@ import contextlib
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
-from cad.clock import Clock
 from cad.errors import CadError, DaemonUnreachableError, NotFoundError
 from cad.field.api import HeadendApi
 from cad.field.laptop import Laptop
 from cad.field.report import ReportDocument, bare_report, full_report
 from cad.field.truth import Headend, Known, TakenAlong, Truth
+from cad.frame.clock import Clock
 from cad.technicians.documents import Network, VisitsAnswer
 from cad.technicians.errors import ExtractError
 from cards.errors import CardRefusedError, WrongCardError

@@ -9,10 +9,10 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from cad.errors import CadError, NotFoundError, StockRefusedError
-from cad.health import Condition, Health
+from cad.frame.health import Condition, Health
+from cad.frame.metrics import CONTENT_TYPE, Metrics
 from cad.http.facade import Headend
 from cad.ledger.errors import AuditBroken, LedgerError
-from cad.metrics import CONTENT_TYPE, Metrics
 from emm.errors import EmmError
 from protocol.errors import CardNumberError, ProtocolError
 

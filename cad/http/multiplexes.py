@@ -6,8 +6,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from cad.air.mux_pair import SIDES
 from cad.errors import NotFoundError
-from cad.mux_pair import SIDES
 
 Switch = Callable[[str, str], Awaitable[None]]
 """Has a side carry a multiplex. Raises NotFoundError, SwitchRefusedError."""

@@ -13,7 +13,7 @@ import uvicorn
 from starlette.applications import Starlette
 
 from cad.errors import ListenError
-from cad.supervisor import Supervisor
+from cad.frame.supervisor import Supervisor
 from config.fields import listen_address
 
 log = structlog.get_logger("cad.http")
@@ -61,7 +61,7 @@ class HttpServer:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn that leaves signals to `cad.lifecycle`."""
+    """uvicorn that leaves signals to `cad.frame.lifecycle`."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:

@@ -9,8 +9,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from cad.clock import spell
 from cad.errors import StockRefusedError
+from cad.frame.clock import spell
 from cad.ledger import stock
 from cad.ledger.ledger import Ledger
 from protocol import card_number

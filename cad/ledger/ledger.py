@@ -10,7 +10,8 @@ from typing import Any, Final, Self, TypeVar
 
 from sqlalchemy import Connection
 
-from cad.clock import Clock
+from cad.air.roster import CardBlock, RightBlock
+from cad.frame.clock import Clock
 from cad.ledger import reading, upkeep
 from cad.ledger.batch import Batch
 from cad.ledger.errors import LedgerUnavailable
@@ -29,7 +30,6 @@ from cad.ledger.model import (
     Promise,
 )
 from cad.ledger.store import Store
-from cad.roster import CardBlock, RightBlock
 
 AUDIT_STEP: Final = 2_000
 CHANGES_STEP: Final = 5_000

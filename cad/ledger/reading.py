@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from sqlalchemy import BindParameter, ColumnElement, Connection, CursorResult, bindparam, func, or_, select
 
+from cad.air.roster import NO_END, CardBlock, RightBlock
 from cad.ledger import rows, schema
 from cad.ledger.model import (
     OPEN_STATES,
@@ -19,7 +20,6 @@ from cad.ledger.model import (
     SubscriptionView,
 )
 from cad.ledger.working import SubscriptionRow, rights_of, until
-from cad.roster import NO_END, CardBlock, RightBlock
 
 BLOCK: Final = 50_000
 CHANGES_SHOWN: Final = 20

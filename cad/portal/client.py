@@ -15,9 +15,10 @@ import structlog
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from cad.broker import BrokerConnection, Received
-from cad.clock import Clock, SystemClock
 from cad.errors import CadError
+from cad.frame.clock import Clock, SystemClock
+from cad.frame.supervisor import Supervisor
+from cad.orders.broker import BrokerConnection, Received
 from cad.portal.departures import Departures
 from cad.portal.errors import UnknownCommandError
 from cad.portal.messages import (
@@ -32,7 +33,6 @@ from cad.portal.messages import (
 )
 from cad.portal.outbox import Entry, Outbox
 from cad.portal.settings import PortalSettings
-from cad.supervisor import Supervisor
 from protocol.portal import topics
 from protocol.portal.commands import AnyCommand
 from protocol.portal.events import CONTENT_TYPE, SPEC_VERSION

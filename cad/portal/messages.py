@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import ConfigDict, ValidationError
 
-from cad.broker import Received
+from cad.orders.broker import Received
 from protocol.portal.codes import Code
 from protocol.portal.events import EVENTS
 from protocol.portal.fields import Message

@@ -7,7 +7,7 @@ from typing import Any, Final
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from cad import clock as clocks
+from cad.frame import clock as clocks
 from cad.probe.addresses import Spacing
 from cad.probe.analysis import ServiceWatch, StreamProbe
 from emm.message import EmmKind

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from cad.clock import Clock
+from cad.frame.clock import Clock
 from cad.probe.alarms import AlarmBook, Limits, judge
 from cad.probe.analysis import StreamProbe
 from cad.probe.report import AlarmDocument, Expected, ProbeDocument, document

@@ -8,11 +8,11 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from cad.clock import Clock
+from cad.air.on_air import OnAir
 from cad.errors import NotFoundError
+from cad.frame.clock import Clock
 from cad.ledger.ledger import Ledger
 from cad.ledger.model import OPEN_STATES, CardView
-from cad.on_air import OnAir
 from cad.technicians import documents as docs
 from cad.technicians import visits as visiting
 from cad.technicians.errors import ExtractError, NotAllowedError

@@ -9,12 +9,12 @@ from starlette.applications import Starlette
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from cad.frame.supervisor import Supervisor
+from cad.frame.tls import TlsFilesError, files_reason
 from cad.http.server import HttpServer, bind_tcp
-from cad.supervisor import Supervisor
 from cad.technicians.app import PEER, technicians_app
 from cad.technicians.desk import Desk
 from cad.technicians.people import People
-from cad.tls import TlsFilesError, files_reason
 from config.technicians import TechniciansSettings
 
 

@@ -9,8 +9,7 @@ from typing import Final
 
 import structlog
 
-from cad.clock import Clock
-from cad.muxes import (
+from cad.air.muxes import (
     RETRY_FIRST_S,
     RETRY_MAX_S,
     STEADY_AFTER_S,
@@ -20,6 +19,7 @@ from cad.muxes import (
     LinkLost,
     LinkUp,
 )
+from cad.frame.clock import Clock
 from cad.ts_out.composer import OutputComposer, OutputPlan
 from cad.ts_out.sender import Destination, open_sender
 from config.settings import StreamSettings

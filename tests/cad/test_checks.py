@@ -13,11 +13,11 @@ import pytest
 
 from cad import checks, keystore
 from cad.checks import Finding, Verdict
-from cad.clock import SystemClock
 from cad.errors import DaemonUnreachableError
+from cad.frame.clock import SystemClock
+from cad.frame.lifecycle import StateLock
 from cad.ledger.engine import make_engine
 from cad.ledger.store import FILE_NAME as LEDGER_NAME
-from cad.lifecycle import StateLock
 from config.load import from_mapping
 from config.settings import MultiplexSettings, Settings
 

@@ -14,10 +14,10 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from cad import logs
 from cad.cli import main as cli_main
 from cad.cli.exit_codes import CODE_OF_ERROR, ExitCode, code_of
 from cad.errors import AlreadyRunningError, CadError
+from cad.frame import logs
 from tests.support.daemon_socket import ServedDaemon
 from tests.support.logs import logging_as_before
 

@@ -11,13 +11,13 @@ import httpx
 import pytest
 from structlog.testing import capture_logs
 
-from cad.clock import SystemClock
 from cad.errors import ListenError
-from cad.health import Health
+from cad.frame.clock import SystemClock
+from cad.frame.health import Health
+from cad.frame.metrics import Metrics
+from cad.frame.supervisor import Supervisor
 from cad.http.app import control_app, public_app
 from cad.http.server import HttpServer, bind_tcp, bind_unix
-from cad.metrics import Metrics
-from cad.supervisor import Supervisor
 from protocol import card_number
 from tests.support.scripted_headend import ScriptedHeadend
 

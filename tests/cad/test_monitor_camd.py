@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from cad import logs
 from cad.cli.monitor_camd import command
 from cad.errors import ListenError
+from cad.frame import logs
 from cad.monitor_camd import (
     Bridge,
     MonitoredCard,

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from cad.mqtt_properties import PublishProperties
+from cad.orders.mqtt_properties import PublishProperties
 
 texts = st.text(st.characters(codec="utf-8", exclude_characters="\x00"), max_size=300)
 

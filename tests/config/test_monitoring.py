@@ -6,8 +6,8 @@ from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from cad.health import KINDS
-from cad.metrics import Metrics
+from cad.frame.health import KINDS
+from cad.frame.metrics import Metrics
 
 ALERTS = Path("config/prometheus/alerts.yml").read_text()
 ALERT_TESTS = Path("config/prometheus/alerts.test.yml").read_text()

@@ -8,10 +8,10 @@ import sys
 
 import atheris
 
-with atheris.instrument_imports(include=["protocol.portal", "cad.intake"]):
-    from cad.broker import Received
-    from cad.intake import read
+with atheris.instrument_imports(include=["protocol.portal", "cad.orders.intake"]):
     from cad.ledger.model import Order, Refusal, Unreadable
+    from cad.orders.broker import Received
+    from cad.orders.intake import read
     from protocol.portal import commands
 
 OPERATORS = {"karjaa"}

@@ -6,7 +6,7 @@ from itertools import count
 
 
 class ManualClock:
-    """Implements `cad.clock.Clock`: `advance()` moves time and wakes the sleepers that are due, in order."""
+    """Implements `cad.frame.clock.Clock`: `advance()` moves time and wakes the sleepers that are due, in order."""
 
     suspect: str | None = None
 

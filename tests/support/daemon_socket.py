@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from cad.clock import SystemClock
-from cad.health import Health
+from cad.frame.clock import SystemClock
+from cad.frame.health import Health
+from cad.frame.lifecycle import StateLock
+from cad.frame.metrics import Metrics
+from cad.frame.supervisor import Supervisor
 from cad.http.app import control_app
 from cad.http.server import HttpServer, bind_unix
-from cad.lifecycle import StateLock
-from cad.metrics import Metrics
-from cad.supervisor import Supervisor
 from tests.support.scripted_headend import ScriptedHeadend
 
 

@@ -7,11 +7,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from cad.clock import SystemClock
 from cad.demo.multiplexer import DemoMultiplexer
 from cad.demo.receiver import Receiver, SectionFilter
 from cad.demo.stream import StreamPlan
-from cad.supervisor import Supervisor
+from cad.frame.clock import SystemClock
+from cad.frame.supervisor import Supervisor
 from protocol.mpegts.section import ShortSection, build_section
 from protocol.simulcrypt.emmg_session import EmmgSession, EmmgSettings
 

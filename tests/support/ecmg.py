@@ -6,11 +6,11 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from cad.clock import Clock, SystemClock
 from cad.ecmg.server import EcmgServer
-from cad.health import Health
-from cad.metrics import Metrics
-from cad.supervisor import Supervisor
+from cad.frame.clock import Clock, SystemClock
+from cad.frame.health import Health
+from cad.frame.metrics import Metrics
+from cad.frame.supervisor import Supervisor
 from config.ecmg import EcmgSettings
 from config.settings import NetworkSettings
 from emm.calendar import Calendar

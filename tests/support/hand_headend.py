@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from cad.air.roster import Roster
 from cad.ledger import reading
 from cad.ledger.model import CardChange, CardView, Grants, OperatorGrant
-from cad.roster import Roster
 from cards.errors import CardRefusedError
 from cards.memory.contents import CardKeys
 from cards.session import CardSession

@@ -6,15 +6,15 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cad.clock import SystemClock
-from cad.health import Health
-from cad.intake import Intake
+from cad.frame.clock import SystemClock
+from cad.frame.health import Health
+from cad.frame.metrics import Metrics
+from cad.frame.supervisor import Supervisor
 from cad.ledger.ledger import Ledger
 from cad.ledger.model import CardChange, Grants, NoPromise, OperatorGrant, Outcome, Promise
-from cad.metrics import Metrics
-from cad.outbox import Outbox
-from cad.portal_link import PortalLink
-from cad.supervisor import Supervisor
+from cad.orders.intake import Intake
+from cad.orders.outbox import Outbox
+from cad.orders.portal_link import PortalLink
 from config.settings import MqttSettings, MqttTlsSettings
 from tests.support.broker import DAEMON, HOST, Mosquitto
 

@@ -8,10 +8,10 @@ import asyncio
 import sys
 from pathlib import Path
 
-from cad.clock import SystemClock
+from cad.frame.clock import SystemClock
+from cad.frame.supervisor import Supervisor
 from cad.portal.client import PortalClient
 from cad.portal.settings import PortalSettings
-from cad.supervisor import Supervisor
 from protocol.portal.commands import AnyCommand, CardAssign, CardReopen, CardSuspend, OfferPut, SubscriptionPut
 from tests.support.broker import HOST
 from tests.support.headend import FIRST

@@ -7,16 +7,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from cad.clock import SystemClock
-from cad.health import Health
+from cad.frame.clock import SystemClock
+from cad.frame.health import Health
+from cad.frame.metrics import Metrics
+from cad.frame.supervisor import Supervisor
 from cad.http.app import control_app
 from cad.http.server import HttpServer, bind_unix
 from cad.http.stock import LedgerDesk, stock_routes
 from cad.ledger.ledger import Ledger
 from cad.ledger.model import Grants
 from cad.ledger.store import FILE_NAME
-from cad.metrics import Metrics
-from cad.supervisor import Supervisor
 from tests.support.ledgers import GRANTS, KEY
 from tests.support.scripted_headend import ScriptedHeadend
 

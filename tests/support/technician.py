@@ -9,10 +9,10 @@ from typing import Any
 
 import httpx
 
-from cad.clock import SystemClock
+from cad.frame.clock import SystemClock
+from cad.frame.supervisor import Supervisor
 from cad.ledger.ledger import Ledger
 from cad.ledger.model import Grants, Order
-from cad.supervisor import Supervisor
 from cad.technicians.desk import Desk
 from cad.technicians.people import People
 from cad.technicians.server import open_port
@@ -83,7 +83,7 @@ PERSON = '[[technicians.people]]\nname = "{}"\noperator = "{}"\nrole = "{}"\n'
 
 
 class StandingAir:
-    """What `Desk` asks of `cad.on_air.OnAir`: settings and calendar; nothing is sent."""
+    """What `Desk` asks of `cad.air.on_air.OnAir`: settings and calendar; nothing is sent."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings

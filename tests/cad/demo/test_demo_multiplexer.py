@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from cad.clock import SystemClock
 from cad.demo.multiplexer import DemoMultiplexer
 from cad.demo.outputs import FileOutput, Subscription, UdpOutput
 from cad.demo.stream import StreamPlan
 from cad.errors import ListenError
+from cad.frame.clock import SystemClock
 from protocol.mpegts.packet import PACKET_SIZE, Packing, SectionPacketizer, packet_pid, split_packets
 from protocol.simulcrypt.emmg_mux import DataForm
 from tests.support.demo_multiplexer import CA, EMM_PID, Running, emms, multiplexer_running

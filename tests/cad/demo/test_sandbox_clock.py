@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from cad.clock import SystemClock, boot_time
 from cad.demo.sandbox_clock import LATEST, SandboxClock, SandboxClockError, Timeline
+from cad.frame.clock import SystemClock, boot_time
 
 
 def test_a_timeline_goes_on_where_it_is_when_its_rate_changes() -> None:

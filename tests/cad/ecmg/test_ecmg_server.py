@@ -6,7 +6,7 @@ import socket
 import pytest
 from structlog.testing import capture_logs
 
-from cad.clock import SystemClock
+from cad.frame.clock import SystemClock
 from emm.ecm import parse_ecm
 from tests.support.clock import ManualClock
 from tests.support.ecmg import FILM, FREE, NETWORK, SPORT, ecmg_settings, running_ecmg

@@ -14,9 +14,9 @@ from cad.errors import DaemonUnreachableError, NotFoundError, StateError
 from cad.field.api import HeadendApi
 from cad.field.laptop import Laptop
 from cad.field.work import FieldWork
+from cad.frame.tls import TlsFilesError
 from cad.technicians.documents import SignedExtract
 from cad.technicians.errors import ExtractError, NotAllowedError
-from cad.tls import TlsFilesError
 from cards.application import DEFAULT_AID, CardApplication
 from cards.errors import CardRefusedError
 from cards.memory.contents import CardKeys, CardMemory

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from cad.clock import SystemClock
+from cad.frame.clock import SystemClock
+from cad.frame.supervisor import Supervisor
 from cad.ledger.errors import AuditBroken, LedgerUnavailable
 from cad.ledger.ledger import Ledger
 from cad.ledger.model import CardChange, NoPromise, OutboxMessage, Promise
 from cad.ledger.store import FILE_NAME
-from cad.supervisor import Supervisor
 from protocol.portal.events import REPLY_TYPE
 from tests.support.eventually import eventually
 from tests.support.ledgers import GRANTS, KEY, Air, assign, codes, offer, refresh, statuses, subscribe

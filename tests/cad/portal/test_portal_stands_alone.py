@@ -4,8 +4,8 @@ import subprocess
 import sys
 
 DAEMON = {"sqlalchemy", "alembic", "numpy", "construct", "starlette", "uvicorn", "prometheus_client", "emm", "cards"}
-LEAVES = {"cad", "cad.clock", "cad.errors", "cad.supervisor", "cad.tls"}
-PARTS = ("cad.portal", "cad.broker")
+LEAVES = {"cad", "cad.frame", "cad.orders", "cad.frame.clock", "cad.errors", "cad.frame.supervisor", "cad.frame.tls"}
+PARTS = ("cad.portal", "cad.orders.broker")
 
 
 def test_importing_the_client_imports_no_daemon() -> None:

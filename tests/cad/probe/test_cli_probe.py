@@ -20,10 +20,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from pydantic import BaseModel
 from rich.console import Console
 
-from cad import logs
 from cad.cli import main as cli_main
 from cad.cli.exit_codes import ExitCode
 from cad.cli.probe_view import alarm_line, report
+from cad.frame import logs
 from cad.probe.metrics import ProbeMetrics
 from cad.probe.report import ProbeDocument
 from protocol import card_number

@@ -7,7 +7,7 @@ import pytest
 
 from cad import checks
 from cad.checks import Verdict
-from cad.clock import SystemClock
+from cad.frame.clock import SystemClock
 from config.technicians import TechniciansSettings
 from tests.support.broker import Authority
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import httpx
 import pytest
 
+from cad.frame.tls import TlsFilesError
 from cad.technicians.documents import CardAnswer, EmmAnswer, SignedExtract, VisitsAnswer
 from cad.technicians.people import Act
 from cad.technicians.server import common_name, server_context
-from cad.tls import TlsFilesError
 from cards.application import CardApplication
 from cards.memory.contents import CardKeys, CardMemory
 from cards.session import CardSession

@@ -7,9 +7,9 @@ from contextlib import asynccontextmanager, suppress
 
 import pytest
 
-from cad.clock import SystemClock
-from cad.links import link_to
-from cad.muxes import Allocation, LinkDownError, LinkEvent, LinkLost, LinkUp, MuxLink
+from cad.air.links import link_to
+from cad.air.muxes import Allocation, LinkDownError, LinkEvent, LinkLost, LinkUp, MuxLink
+from cad.frame.clock import SystemClock
 from cad.ts_out.link import StreamLink
 from config.settings import MultiplexSettings, StreamSettings
 from protocol import rtp

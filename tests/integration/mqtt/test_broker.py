@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from cad.broker import BrokerConnection
-from cad.broker_faults import BrokerDownError, PublishDeniedError
+from cad.orders.broker import BrokerConnection
+from cad.orders.broker_faults import BrokerDownError, PublishDeniedError
 from protocol.portal import topics
 from tests.support.broker import Mosquitto, running
 from tests.support.eventually import eventually
@@ -100,8 +100,8 @@ async def test_a_denied_publish_is_noticed(broker: Mosquitto) -> None:
 async def test_when_too_many_wait_nothing_more_is_read_and_later_all_arrive(
     broker: Mosquitto, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cad.broker.RECEIVE_MAXIMUM_MIN", 5)
-    monkeypatch.setattr("cad.broker.INBOX_PAUSE", 1)
+    monkeypatch.setattr("cad.orders.broker.RECEIVE_MAXIMUM_MIN", 5)
+    monkeypatch.setattr("cad.orders.broker.INBOX_PAUSE", 1)
     payloads = [str(number).encode() for number in range(200)]
     async with portal(broker, "karjaa") as client, connected(broker, batch_max=1) as connection:
         for payload in payloads:

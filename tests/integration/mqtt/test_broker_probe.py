@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from cad import broker_probe, tls
+from cad.frame import tls
+from cad.orders import broker_probe
 from config.settings import MqttSettings, MqttTlsSettings
 from tests.support.broker import HOST, Authority
 

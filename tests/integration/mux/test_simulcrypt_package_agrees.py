@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from simulcrypt import SimulcryptMessage
 
-from cad.clock import SystemClock
-from cad.muxes import Allocation, LinkUp, MuxLink
+from cad.air.muxes import Allocation, LinkUp, MuxLink
+from cad.frame.clock import SystemClock
 from config.settings import MultiplexSettings
 from protocol.simulcrypt.ecmg_scs import ECMG_SCS
 from protocol.simulcrypt.emmg_mux import EMMG_MUX, DataForm, DataProvision

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from cad.clock import SystemClock
-from cad.muxes import MuxLink
+from cad.air.muxes import MuxLink
+from cad.frame.clock import SystemClock
 from config.settings import MultiplexSettings
 from tests.support import multiplexer_grammar as grammar
 from tests.support import pcap

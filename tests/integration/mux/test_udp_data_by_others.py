@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from simulcrypt import SimulcryptMessage
 
-from cad.clock import SystemClock
-from cad.muxes import MuxLink
+from cad.air.muxes import MuxLink
+from cad.frame.clock import SystemClock
 from config.settings import MultiplexSettings
 from tests.support import pcap
 from tests.support.multiplexer import StrictMultiplexer

@@ -4,7 +4,7 @@ import subprocess
 
 import pytest
 
-from cad.metrics import Metrics
+from cad.frame.metrics import Metrics
 
 pytestmark = pytest.mark.integration
 

@@ -39,7 +39,8 @@ def test_every_file_of_the_packages_is_in_it(wheel: Path) -> None:
 def test_it_opens_a_ledger_and_shows_the_settings_without_the_checkout(wheel: Path, tmp_path: Path) -> None:
     program = (
         "import asyncio, sys, pathlib; sys.path.insert(0, sys.argv[1]); "
-        "from cad.ledger.ledger import Ledger; from cad.ledger.model import Grants; from cad.clock import SystemClock; "
+        "from cad.ledger.ledger import Ledger; from cad.ledger.model import Grants; "
+        "from cad.frame.clock import SystemClock; "
         "import cad; assert sys.argv[1] in cad.__file__, cad.__file__; "
         "path = pathlib.Path('ledger.db'); "
         "asyncio.run(Ledger.open(path, audit_key=bytes(32), grants=Grants(), clock=SystemClock())); "

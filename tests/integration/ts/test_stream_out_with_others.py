@@ -15,12 +15,12 @@ from pathlib import Path
 
 import pytest
 
-from cad.broadcast import Channel, FirstAir, WaitingChange
-from cad.clock import SystemClock
+from cad.air.broadcast import Channel, FirstAir, WaitingChange
+from cad.air.roster import Roster, SectionCache
+from cad.frame.clock import SystemClock
+from cad.frame.metrics import Metrics
+from cad.frame.supervisor import Supervisor
 from cad.ledger.model import CardChange
-from cad.metrics import Metrics
-from cad.roster import Roster, SectionCache
-from cad.supervisor import Supervisor
 from cad.ts_out.link import StreamLink
 from config.settings import StreamSettings
 from emm.calendar import Calendar

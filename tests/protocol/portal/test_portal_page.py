@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from cad.broker import Received
-from cad.intake import read
 from cad.ledger.model import Grants, NoPromise, OperatorGrant, Order
+from cad.orders.broker import Received
+from cad.orders.intake import read
 from protocol import card_number
 from protocol.portal import schemas
 from protocol.portal.codes import Code

@@ -1,0 +1,280 @@
+"""One EMM stream towards one multiplexer: its carousel, its pacer, its link."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+
+from cad.air.links import Link
+from cad.air.muxes import Allocation, ChangedOver, LinkDownError, LinkEvent, LinkLost, LinkUp
+from cad.air.roster import SectionCache
+from cad.frame.clock import Clock
+from cad.frame.metrics import Metrics
+from config.settings import Outlet, StreamSettings
+from emm.carousel import RESEND_HORIZON_S, Carousel
+from emm.errors import EmmError
+from emm.pacer import PACKET_BITS, Pacer, cost_bits
+from protocol.mpegts.packet import LAST_FREE_PID, Packing, SectionPacketizer
+
+log = structlog.get_logger("cad.air.broadcast")
+
+QUEUE_AT_MUX_S: Final = 5.0
+"""How much a multiplexer may hold in its queue; a new connection purges it, so that much is sent again."""
+
+TICK_S: Final = 0.01
+IDLE_MAX_S: Final = 1.0
+RING_NAMES: Final = ("new", "bulk", "fresh", "hour", "base")
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingChange:
+    """A change of the ledger that has not been on the air on this multiplex. Unix seconds."""
+
+    change_seq: int
+    committed_at: float
+    on_air_by: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class FirstAir:
+    """A change of the ledger that went on the air on one multiplex for the first time; `at` in Unix seconds."""
+
+    change_seq: int
+    multiplex: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Section:
+    """A section on its way out; the last one of a card's EMM brings the changes it carries on the air."""
+
+    data: bytes
+    bits: int
+    slot: int
+    changes: tuple[WaitingChange, ...]
+    drawn_at: float
+
+
+class Channel:
+    """Sends what its carousel says, as fast as the multiplexer allocates and never faster (I11)."""
+
+    def __init__(
+        self,
+        settings: Outlet,
+        link: Link,
+        carousel: Carousel,
+        cache: SectionCache,
+        clock: Clock,
+        metrics: Metrics,
+        aired: Callable[[Sequence[FirstAir]], None],
+    ) -> None:
+        self.settings = settings
+        self.link = link
+        self.carousel = carousel
+        self._cache = cache
+        self._clock = clock
+        self._metrics = metrics
+        self._aired = aired
+        self._pacer = Pacer(burst_s=settings.burst_ms / 1000)
+        self._packetizer = _packetizer(settings)
+        self._stuffing = 0 if self._packetizer is None else PACKET_BITS
+        self.sent_bits = 0
+        self._queue: deque[_Section] = deque()
+        self._on_its_way: Sequence[_Section] = ()
+        self._waiting: dict[int, tuple[WaitingChange, ...]] = {}
+        self._wake = asyncio.Event()
+        self._sent_emms = {ring: metrics.sent_emms.labels(settings.id, ring) for ring in RING_NAMES}
+        self._bits_counter = metrics.sent_bits.labels(settings.id)
+        self._to_air = metrics.publish_to_air.labels(settings.id)
+        link.subscribe(self._on_link)
+
+    @property
+    def multiplex(self) -> str:
+        return self.settings.id
+
+    @property
+    def waiting(self) -> int:
+        """Changes that have not been on the air here."""
+        return sum(map(len, self._waiting.values()))
+
+    def change(self, slot: int, sections: Sequence[int], change: WaitingChange, urgent: bool = True) -> None:
+        """A card's content has changed: send it before all that repeats. `sections`: their sizes in bytes."""
+        self._waiting[slot] = (*self._waiting.get(slot, ()), change)
+        changed_at = self._monotonic_at(change.committed_at)
+        self.carousel.change(slot, self.size(sections), self._clock.monotonic(), changed_at, urgent)
+        self._wake.set()
+
+    def restore(self, slot: int, sections: Sequence[int], committed_at: float) -> None:
+        """A card's change was on the air before this start, in its first hour."""
+        self.carousel.restore(slot, self.size(sections), self._clock.monotonic(), self._monotonic_at(committed_at))
+
+    def size(self, sections: Sequence[int]) -> int:
+        """Bytes that sections of these sizes take on the air here."""
+        return bytes_on_air([cost_bits(size, self.settings.packing) for size in sections])
+
+    def forecast(self, sections: Sequence[int]) -> float:
+        """Seconds within which a change made now is first sent, infinite while there is no rate."""
+        return self.carousel.forecast(self._clock.monotonic(), self.size(sections), self.link.allocated_bps)
+
+    def _monotonic_at(self, unix_time: float) -> float:
+        return self._clock.monotonic() - max(0.0, self._clock.now() - unix_time)
+
+    async def run(self) -> None:
+        """Send for ever; while the link is down, wait for it."""
+        while True:
+            await self.link.wait_ready()
+            try:
+                await self._send_while_ready()
+            except LinkDownError:
+                # What was taken from the carousel and not sent comes again through `_on_link`.
+                continue
+
+    async def _send_while_ready(self) -> None:
+        while self.link.ready:
+            self._wake.clear()
+            batch = self._take()
+            if batch:
+                await self._send(batch, self._spell(batch))
+            await self._pause()
+
+    async def _send(self, batch: Sequence[_Section], datagrams: Sequence[bytes]) -> None:
+        self._on_its_way = batch
+        try:
+            await self.link.send(datagrams)
+        except LinkDownError:
+            for section in batch:
+                self._put_back(section)
+            raise
+        finally:
+            self._on_its_way = ()
+        at = self._clock.now()
+        first = []
+        for section in batch:
+            for change in section.changes:
+                first.append(FirstAir(change.change_seq, self.multiplex, at))
+                self._to_air.observe(max(0.0, at - change.committed_at))
+                if change.on_air_by is not None:
+                    self._metrics.count_promise(kept=at <= change.on_air_by)
+        if first:
+            self._aired(first)
+
+    def _take(self) -> list[_Section]:
+        """As many sections as may go now; in packet mode one packet more may come out, held back or half empty."""
+        now = self._clock.monotonic()
+        room = self._pacer.allowance(now) - self._stuffing
+        batch: list[_Section] = []
+        bits = 0
+        while True:
+            if not self._queue:
+                self._draw(now)
+                if not self._queue:
+                    break
+            due = self._queue[0].bits
+            # An EMM that is larger than a burst goes alone, as soon as the last second has room for it.
+            if bits + due > room and (bits or self._pacer.next_at(due + self._stuffing, now) > now):
+                break
+            bits += due
+            batch.append(self._queue.popleft())
+        return batch
+
+    def _spell(self, batch: Sequence[_Section]) -> list[bytes]:
+        """The datagrams of a batch, reckoned as sent. A packet that is not full waits only where repeats follow."""
+        if self._packetizer is None:
+            datagrams = [section.data for section in batch]
+            bits = sum(section.bits for section in batch)
+        else:
+            datagrams = [packet for section in batch for packet in self._packetizer.push(section.data)]
+            if not self._queue or any(section.changes for section in batch):
+                datagrams += self._packetizer.flush()
+            bits = len(datagrams) * PACKET_BITS
+        self._pacer.spend(bits, self._clock.monotonic())
+        self.sent_bits += bits
+        self._bits_counter.inc(bits)
+        return datagrams
+
+    def _draw(self, now: float) -> None:
+        """Put the sections of the next card in the queue; a card whose EMM cannot be made is left out aloud."""
+        while (turn := self.carousel.pop(now)) is not None:
+            slot = turn.slot
+            changes = self._waiting.pop(slot, ())
+            try:
+                sections = self._cache.sections(slot, self._clock.now())
+            except EmmError as error:
+                self._metrics.emm_failures.labels(self.multiplex).inc()
+                log.error("a card's EMM cannot be made", multiplex=self.multiplex, slot=slot, error=str(error))
+                continue
+            self._sent_emms[turn.ring].inc()
+            costs = [cost_bits(len(data), self.settings.packing) for data in sections]
+            self.carousel.resize(slot, bytes_on_air(costs))
+            last = len(sections) - 1
+            for part, (data, bits) in enumerate(zip(sections, costs, strict=True)):
+                self._queue.append(_Section(data, bits, slot, changes if part == last else (), now))
+            return
+
+    async def _pause(self) -> None:
+        """Wait until something may go: in ticks, so that a fast stream does not cost a core; woken by a change."""
+        now = self._clock.monotonic()
+        if self._queue:
+            pause = max(self._pacer.next_at(self._queue[0].bits + self._stuffing, now) - now, 0.0)
+            await self._clock.sleep(min(max(pause, TICK_S), 1.0))
+            return
+        idle = min(max(self.carousel.next_at(now) - now, TICK_S), IDLE_MAX_S)
+        await self._clock.wait(self._wake, idle)
+
+    def _put_back(self, section: _Section) -> None:
+        if section.changes:
+            self._waiting[section.slot] = (*section.changes, *self._waiting.get(section.slot, ()))
+
+    def _on_link(self, event: LinkEvent) -> None:
+        now = self._clock.monotonic()
+        match event:
+            case LinkUp():
+                self._metrics.link_up.labels(self.multiplex).set(1)
+                self._metrics.link_connects.labels(self.multiplex).inc()
+            case LinkLost(heard_at=heard_at):
+                self._metrics.link_up.labels(self.multiplex).set(0)
+                self._metrics.link_errors.labels(self.multiplex).inc()
+                self._lost(now, now if heard_at is None else heard_at)
+            case Allocation(bps=bps):
+                self._pacer.set_rate(bps, now)
+                self.carousel.set_rate(bps)
+                self._metrics.allocated.labels(self.multiplex).set(bps)
+                self._wake.set()
+            case ChangedOver():
+                self._metrics.changeovers.labels(self.multiplex).inc()
+
+    def _lost(self, now: float, heard_at: float) -> None:
+        """Send again what may not have arrived since the multiplexer was last heard, or not have left its queue."""
+        since = min(now, heard_at, *(one.drawn_at for one in (*self._on_its_way, *self._queue)))
+        self._pacer.set_rate(0, now)
+        self._metrics.allocated.labels(self.multiplex).set(0)
+        for section in self._queue:
+            self._put_back(section)
+        self._queue.clear()
+        self._packetizer = _packetizer(self.settings)
+        self.carousel.resend_since(since - QUEUE_AT_MUX_S, now)
+
+
+def resend_horizon_s(outlet: Outlet) -> float:
+    """How long first transmissions are remembered: a multiplexer that dies silently is noticed only by a test."""
+    if isinstance(outlet, StreamSettings):
+        return RESEND_HORIZON_S
+    silence_s = outlet.test_interval_s + 2 * outlet.answer_timeout_s
+    return max(RESEND_HORIZON_S, 2 * (silence_s + QUEUE_AT_MUX_S))
+
+
+def bytes_on_air(costs: Sequence[int]) -> int:
+    """Whole bytes of these costs in bits, as the carousel reckons sizes (1..65,535)."""
+    return min(max(-(-sum(costs) // 8), 1), 0xFFFF)
+
+
+def _packetizer(settings: Outlet) -> SectionPacketizer | None:
+    """In packet mode the sections go out in TS packets, whose PID most multiplexers replace by their own."""
+    if settings.mode != "packet":
+        return None
+    return SectionPacketizer(settings.emm_pid or LAST_FREE_PID, Packing(settings.packing))

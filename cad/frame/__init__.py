@@ -1,0 +1,1 @@
+"""What any daemon needs: clock, tasks, signals, logs, metrics, health, systemd."""

@@ -1,0 +1,1 @@
+"""Orders in, answers out: the broker, the intake before the ledger, the outbox behind it."""
