@@ -1,5 +1,6 @@
 """What both ends of EMMG/PDG ⇔ MUX do alike: take bytes in, judge messages, answer faults, collect bytes and events."""
 
+from abc import ABC, abstractmethod
 from collections import deque
 from typing import Final
 
@@ -15,7 +16,7 @@ FAULTS_IN_A_ROW_MAX: Final = 3
 ERROR_MESSAGES: Final = frozenset({ChannelError.message_type, StreamError.message_type})
 
 
-class Session:
+class Session(ABC):
     """One connection, without I/O. Subclasses say what a message means.
 
     Feed it with `receive`; after every call send `data_to_send()` and handle `events()`. Time is any clock that rises,
@@ -78,13 +79,13 @@ class Session:
         except RemoteProtocolError as error:
             self._end(str(error), "the two ends disagree about the state; the next connection starts afresh")
 
+    @abstractmethod
     def _handle(self, decoded: Decoded, before: State, now: float) -> None:
         """Act on a message that the table allows. Raises RemoteProtocolError to end the session."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _fault_answer(self, error: MessageError) -> Message | None:
         """Return the message that tells the peer about its fault."""
-        raise NotImplementedError
 
     def _refuse(self, error: MessageError) -> None:
         self._events.append(MessageRefused(str(error), error.error_status))
