@@ -82,7 +82,8 @@ class Channel:
         self._aired = aired
         self._pacer = Pacer(burst_s=settings.burst_ms / 1000)
         self._packetizer = _packetizer(settings)
-        self._stuffing = 0 if self._packetizer is None else PACKET_BITS
+        # A batch may bring out the packet held back before it, and end in one that is half empty.
+        self._stuffing = 0 if self._packetizer is None else 2 * PACKET_BITS
         self.sent_bits = 0
         self._queue: deque[_Section] = deque()
         self._on_its_way: Sequence[_Section] = ()
@@ -164,7 +165,7 @@ class Channel:
             self._aired(first)
 
     def _take(self) -> list[_Section]:
-        """As many sections as may go now; in packet mode one packet more may come out, held back or half empty."""
+        """As many sections as may go now; in packet mode two packets more may come out (held back, half empty)."""
         now = self._clock.monotonic()
         room = self._pacer.allowance(now) - self._stuffing
         batch: list[_Section] = []
@@ -209,7 +210,9 @@ class Channel:
                 log.error("a card's EMM cannot be made", multiplex=self.multiplex, slot=slot, error=str(error))
                 continue
             self._sent_emms[turn.ring].inc()
-            costs = [cost_bits(len(data), self.settings.packing) for data in sections]
+            # A section begins in a packet only where its header fits whole: up to three bytes are lost before it.
+            lost = 0 if self._packetizer is None else 3
+            costs = [cost_bits(len(data) + lost, self.settings.packing) for data in sections]
             self.carousel.resize(slot, bytes_on_air(costs))
             last = len(sections) - 1
             for part, (data, bits) in enumerate(zip(sections, costs, strict=True)):

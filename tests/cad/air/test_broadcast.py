@@ -238,7 +238,8 @@ async def test_no_second_carries_more_than_is_allocated(mode: str) -> None:
     ]
     for start, _ in bits:
         assert sum(size for at, size in bits if start <= at < start + 1) <= rate
-    assert sum(size for _, size in bits) >= 0.95 * rate * 5
+    # Two packets of a second are kept free in packet mode: 6 % at this rate.
+    assert sum(size for _, size in bits) >= (0.9 if mode == "packet" else 0.95) * rate * 5
 
 
 async def test_a_cut_is_obeyed_at_once() -> None:
