@@ -8,6 +8,8 @@ from emm.errors import CalendarError
 DAY_S: Final = 86_400
 TIME_MAX: Final = 0xFFFF_FFFF
 """The last second that 32 bits can say (2106-02-07 06:28:15 UTC)."""
+ECM_AHEAD_S: Final = 30
+"""How long before an epoch ECMs take its keys: longer than one of 10 s crypto-periods, ordered one ahead, is sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +56,16 @@ class Calendar:
         return int(time) // self.period_s
 
     def epoch(self, time: float) -> int:
-        """Return the number of the epoch whose keys ECMs of this `time` use."""
+        """Return the number of the epoch that `time` lies in."""
         return self.epoch_of_period(self.period(time))
+
+    def ecm_epoch(self, time: float) -> int:
+        """Return the number of the epoch whose keys an ECM made at `time` uses: in the last seconds the next one's.
+
+        Cards that heard one EMM in the overlap hold both keys then; once the epoch has begun, the first EMM takes the
+        older from them, and no ECM that is still sent may need it.
+        """
+        return self.epoch(time if time > TIME_MAX - ECM_AHEAD_S else time + ECM_AHEAD_S)
 
     def period_start(self, period: int) -> int:
         """Return the first second of a period."""

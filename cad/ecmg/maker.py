@@ -21,7 +21,7 @@ class SealingMaker:
     """Implements `protocol.simulcrypt.ecmg.streams.EcmMaker`. `random(n)` returns n bytes for one session key each.
 
     The time in an ECM is the card's only clock: it comes from `clock`, which never goes back. The epoch is that of
-    this time. With `packets` the section is put into whole TS packets, whose PID and counter the scrambler sets.
+    this time, but for the last seconds before the next one (`Calendar.ecm_epoch`). With `packets` the section is put into whole TS packets, whose PID and counter the scrambler sets.
     """
 
     def __init__(
@@ -43,7 +43,6 @@ class SealingMaker:
         self._stock: dict[tuple[int, ...], Envelope] = {}
         self._last: tuple[int, ...] | None = None
         self._epoch = 0
-        self._epoch_start = self._epoch_end = 0
 
     def __repr__(self) -> str:
         return "<SealingMaker>"
@@ -77,12 +76,11 @@ class SealingMaker:
         return ready or self._sealer.envelope(product_ids, self._epoch, self._random(KEY_SIZE))
 
     def _epoch_of(self, now: int) -> int:
-        if not self._epoch_start <= now < self._epoch_end:
+        epoch = self._calendar.ecm_epoch(now)
+        if epoch != self._epoch:
             self._stock.clear()
-            self._epoch = self._calendar.epoch(now)
-            self._epoch_start = self._calendar.epoch_start(self._epoch)
-            self._epoch_end = self._calendar.epoch_end(self._epoch)
-        return self._epoch
+            self._epoch = epoch
+        return epoch
 
 
 def in_packets(section: bytes) -> bytes:

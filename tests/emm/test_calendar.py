@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emm.calendar import DAY_S, TIME_MAX, Calendar
+from emm.calendar import DAY_S, ECM_AHEAD_S, TIME_MAX, Calendar
 from emm.errors import CalendarError
 from tests.support import emm_strategies as some
 
@@ -22,6 +22,14 @@ def test_the_default_calendar() -> None:
     assert DEFAULT.epochs_sent(4169) == (694, 695)
     assert DEFAULT.rights_end(4168) == start + 30 * DAY_S
     assert DEFAULT.rights_end(4169) == start + 60 * DAY_S
+
+
+def test_ecms_are_ahead_of_the_epoch_by_some_seconds() -> None:
+    start = DEFAULT.epoch_start(695)
+    assert [DEFAULT.ecm_epoch(start - ECM_AHEAD_S + after) for after in (-1, 0, ECM_AHEAD_S)] == [694, 695, 695]
+    assert DEFAULT.ecm_epoch(TIME_MAX) == DEFAULT.epoch(TIME_MAX)
+    with pytest.raises(CalendarError):
+        DEFAULT.ecm_epoch(TIME_MAX + 1)
 
 
 @given(some.CALENDARS, st.integers(0, TIME_MAX))

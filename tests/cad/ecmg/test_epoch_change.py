@@ -4,6 +4,7 @@ import pytest
 
 from cards.errors import CardRefusedError
 from cards.session import CardSession
+from emm.calendar import ECM_AHEAD_S
 from emm.ecm import parse_ecm
 from emm.plan import Right
 from tests.support.cards import CALENDAR, blank_card, emm
@@ -47,22 +48,39 @@ async def test_every_ecm_opens_before_across_and_after(mode: str) -> None:
             epochs.append(header.epoch)
             # The scrambler goes on working while time does: its next order is its sign of life.
             await clock.advance(CRYPTO_PERIOD_S)
-    assert epochs == [EPOCH - 1] * 6 + [EPOCH] * 6
+    assert epochs == [EPOCH - 1] * 3 + [EPOCH] * 9
 
 
-async def test_the_ecm_of_the_last_second_has_the_old_key_and_that_of_the_first_the_new() -> None:
-    clock = ManualClock(CHANGE - 1)
+async def test_the_next_epochs_key_is_taken_some_seconds_ahead() -> None:
+    ahead = CHANGE - ECM_AHEAD_S
+    clock = ManualClock(ahead - 1)
     async with running_ecmg(clock=clock) as ecmg, ecmg.scrambler() as scs:
         await scs.open_channel()
         await scs.open_stream(1)
-        for moment, epoch in ((CHANGE - 1, EPOCH - 1), (CHANGE - 0.001, EPOCH - 1), (CHANGE, EPOCH)):
+        for moment, epoch in ((ahead - 1, EPOCH - 1), (ahead - 0.001, EPOCH - 1), (ahead, EPOCH), (CHANGE, EPOCH)):
             clock.set(moment)
             parsed = parse_ecm(await scs.order(1, 7, {7: word(7), 8: word(8)}, SPORT))
             assert (parsed.header.time, parsed.header.epoch) == (int(moment), epoch)
 
 
+async def test_the_first_emm_of_the_new_epoch_does_not_close_the_last_ecm_before_it() -> None:
+    clock = ManualClock(CHANGE - 2 * CRYPTO_PERIOD_S)
+    right = Right(1, CHANGE - 900_000)
+    card = card_with(*emm(right, period=OVERLAP))
+    async with running_ecmg(clock=clock) as ecmg, ecmg.scrambler() as scs:
+        await scs.open_channel()
+        await scs.open_stream(1)
+        while clock.now() < CHANGE:
+            last = await scs.order(1, 7, {7: word(7), 8: word(8)}, SPORT)
+            assert list(card.process_ecm(last).words) == [word(7), word(8)]
+            await clock.advance(CRYPTO_PERIOD_S / 2)
+    for section in emm(right, period=OVERLAP + 1):
+        card.process_emm(section)
+    assert list(card.process_ecm(last).words) == [word(7), word(8)]
+
+
 async def test_a_card_that_heard_nothing_in_the_overlap_or_has_no_right_stays_dark() -> None:
-    clock = ManualClock(CHANGE - 5)
+    clock = ManualClock(CHANGE - ECM_AHEAD_S - 5)
     deaf = card_with(*emm(Right(1, CHANGE - 900_000), period=OVERLAP - 1))
     without = card_with(*emm(Right(1, CHANGE - 900_000), period=OVERLAP))
     async with running_ecmg(clock=clock) as ecmg, ecmg.scrambler() as scs:

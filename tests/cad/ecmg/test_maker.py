@@ -4,6 +4,7 @@ import pytest
 
 from cad.ecmg.maker import STOCK_MAX, SealingMaker, in_packets
 from cad.ecmg.services import ServiceBook
+from emm.calendar import ECM_AHEAD_S
 from emm.ecm import EcmSealer, open_ecm, parse_ecm
 from protocol.access_criteria import ProductsCriteria, build
 from protocol.simulcrypt.ecmg.words import OrderRefusedError
@@ -55,10 +56,10 @@ def test_every_ecm_has_a_session_key_of_its_own(ahead: bool) -> None:
 
 
 def test_what_was_made_ahead_ends_with_its_epoch() -> None:
-    making, clock, _ = maker(START - 0.5)
+    making, clock, _ = maker(START - ECM_AHEAD_S - 0.5)
     before = parse_ecm(making.make(7, WORDS, SPORT))
     making.prepare()
-    clock.set(START)
+    clock.set(START - ECM_AHEAD_S)
     after = parse_ecm(making.make(8, WORDS, SPORT))
     assert (before.header.epoch, after.header.epoch) == (EPOCH - 1, EPOCH)
     assert list(open_ecm(after, 1, LADDER.product_key(1, EPOCH))) == WORDS
