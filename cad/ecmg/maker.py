@@ -21,7 +21,8 @@ class SealingMaker:
     """Implements `protocol.simulcrypt.ecmg.streams.EcmMaker`. `random(n)` returns n bytes for one session key each.
 
     The time in an ECM is the card's only clock: it comes from `clock`, which never goes back. The epoch is that of
-    this time, but for the last seconds before the next one (`Calendar.ecm_epoch`). With `packets` the section is put into whole TS packets, whose PID and counter the scrambler sets.
+    this time, but for the last seconds before the next one (`Calendar.ecm_epoch`). With `packets` the section is put
+    into whole TS packets, whose PID and counter the scrambler sets.
     """
 
     def __init__(
