@@ -65,6 +65,7 @@ class Pacer:
         self._filled_at: float | None = None
         self._sent: deque[tuple[float, int]] = deque()
         self._sent_bits = 0
+        self._in_hand = 0
         # (since, rate) in force during the window, the last of them now.
         self._rates: deque[tuple[float, float]] = deque([(-math.inf, 0.0)])
 
@@ -102,6 +103,19 @@ class Pacer:
             self._sent.append((steady, bits))
             self._sent_bits += bits
             self._tokens -= bits
+            self._in_hand += 1
+
+    def on_wire(self, now: float) -> None:
+        """Tell that what was spent since the last time is on the wire by `now`.
+
+        Between the reckoning and the last byte written lies whatever kept the process waiting. What went out as late as
+        now also leaves the window that late: without this, a second on the wire could hold what two reckonings allowed.
+        """
+        steady = self._time.at(now)
+        for index in range(1, min(self._in_hand, len(self._sent)) + 1):
+            self._sent[-index] = (steady, self._sent[-index][1])
+        self._in_hand = 0
+        self._advance(now)
 
     def next_at(self, bits: int, now: float) -> float:
         """Return when so many bits may go out at once, if nothing else does before: `now` if they may already.

@@ -153,6 +153,7 @@ class Channel:
             raise
         finally:
             self._on_its_way = ()
+        self._pacer.on_wire(self._clock.monotonic())
         at = self._clock.now()
         first = []
         for section in batch:

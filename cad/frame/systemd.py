@@ -2,20 +2,27 @@
 
 import os
 import socket
+from collections import deque
 from collections.abc import Mapping
 from typing import Final
 
 STATUS_CHARACTERS_MAX: Final = 500
+KEPT_MAX: Final = 16
 
 
 class Notifier:
-    """Sends state lines to the socket named by NOTIFY_SOCKET. A notification that cannot be sent is dropped."""
+    """Sends state lines to the socket named by NOTIFY_SOCKET, without ever waiting.
+
+    While its queue is full (10 datagrams by Linux's default), a change of state is kept and sent with the next
+    notification, in order; a sign of life or a status line is dropped. So is everything when nobody listens.
+    """
 
     def __init__(self, environment: Mapping[str, str] = os.environ) -> None:
         address = environment.get("NOTIFY_SOCKET", "")
         # A name that begins with '@' lies in the abstract namespace, where it begins with a zero byte.
         self._address = "\0" + address[1:] if address.startswith("@") else address
         self.watchdog_interval_s = _watchdog_interval_s(environment)
+        self._kept: deque[bytes] = deque(maxlen=KEPT_MAX)
 
     @property
     def active(self) -> bool:
@@ -24,15 +31,15 @@ class Notifier:
 
     def ready(self, status: str = "") -> None:
         """The start, or a reload, is complete."""
-        self._send("READY=1", _status(status))
+        self._change("READY=1", _status(status))
 
     def reloading(self, monotonic_s: float) -> None:
         """The settings are read again; `ready()` follows."""
-        self._send("RELOADING=1", f"MONOTONIC_USEC={int(monotonic_s * 1e6)}")
+        self._change("RELOADING=1", f"MONOTONIC_USEC={int(monotonic_s * 1e6)}")
 
     def stopping(self, status: str = "") -> None:
         """The orderly stop has begun."""
-        self._send("STOPPING=1", _status(status))
+        self._change("STOPPING=1", _status(status))
 
     def status(self, text: str) -> None:
         """Show one line in `systemctl status`."""
@@ -42,14 +49,37 @@ class Notifier:
         """The daemon is alive."""
         self._send("WATCHDOG=1")
 
+    def _change(self, *lines: str) -> None:
+        if self._address:
+            self._kept.append(_join(lines))
+            self._flush()
+
     def _send(self, *lines: str) -> None:
-        if not self._address:
-            return
+        if self._address and self._flush():
+            self._hand_over(_join(lines))
+
+    def _flush(self) -> bool:
+        """Send what was kept; whether there is room for more."""
+        while self._kept:
+            if not self._hand_over(self._kept[0]):
+                return False
+            self._kept.popleft()
+        return True
+
+    def _hand_over(self, notification: bytes) -> bool:
+        """Return False when it has to be tried again."""
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK) as out:
-                out.sendto("\n".join(line for line in lines if line).encode(), self._address)
+                out.sendto(notification, self._address)
+        except BlockingIOError:
+            return False
         except OSError:
-            return
+            pass  # nobody listens
+        return True
+
+
+def _join(lines: tuple[str, ...]) -> bytes:
+    return "\n".join(line for line in lines if line).encode()
 
 
 def _status(text: str) -> str:

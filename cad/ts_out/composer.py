@@ -93,6 +93,11 @@ class OutputComposer:
             datagrams.append(b"".join(packets))
         return datagrams
 
+    def on_wire(self, now: float) -> None:
+        """Tell that what was composed has been handed to the network by `now`."""
+        self._stream.on_wire(now)
+        self._emms.on_wire(now)
+
     def next_at(self, now: float) -> float:
         """When `compose` should be called again, unless something is put in before."""
         if self.plan.null_packets:

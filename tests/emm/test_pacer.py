@@ -129,6 +129,25 @@ def test_with_work_the_rate_is_used_whatever_the_timer(rate: int, late_s: float,
     assert sum(bits for _, bits, _ in wire.sends) / (rate * 5.0) >= least
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_what_was_kept_on_its_way_to_the_wire_counts_from_there(seed: int) -> None:
+    """A process that is kept waiting between the reckoning and the write, for up to 300 ms, overruns no second."""
+    randomness = random.Random(seed)
+    pacer, wire, now = Pacer(burst_s=0.02), Wire(), 0.0
+    pacer.set_rate(300_000, now)
+    wire.rate(300_000, now)
+    while now < 20.0:
+        pieces = [cost_bits(randomness.randint(90, 250), "packed") for _ in range(randomness.randint(1, 4))]
+        now = max(now, pacer.next_at(sum(pieces), now))
+        for bits in pieces:
+            pacer.spend(bits, now)
+        now += randomness.choice([0.03, 0.1, 0.3]) if randomness.random() < 0.005 else 0.0
+        for bits in pieces:
+            wire.send(bits, now)
+        pacer.on_wire(now)
+    wire.check()
+
+
 def test_a_burst_is_short() -> None:
     pacer = Pacer(burst_s=0.02)
     pacer.set_rate(1_000_000, 0.0)

@@ -37,6 +37,28 @@ def test_states_arrive_as_systemd_wants_them(listener: tuple[socket.socket, str]
     ]
 
 
+def test_a_change_of_state_outlasts_a_full_queue(listener: tuple[socket.socket, str]) -> None:
+    server, name = listener
+    notifier = Notifier({"NOTIFY_SOCKET": name})
+    for _ in range(1000):
+        notifier.watchdog()
+    notifier.reloading(1.0)
+    notifier.ready()
+    server.setblocking(False)
+
+    def queued() -> list[str]:
+        found = []
+        while True:
+            try:
+                found.append(server.recv(4096).decode())
+            except BlockingIOError:
+                return found
+
+    assert set(queued()) == {"WATCHDOG=1"}
+    notifier.watchdog()
+    assert queued() == ["RELOADING=1\nMONOTONIC_USEC=1000000", "READY=1", "WATCHDOG=1"]
+
+
 def test_a_long_status_is_cut(listener: tuple[socket.socket, str]) -> None:
     server, name = listener
     Notifier({"NOTIFY_SOCKET": name}).status("ü" * 5000)
