@@ -161,6 +161,8 @@ def _subscription(one: SubscriptionView, now: float) -> dict[str, Any]:
         "state": state,
         "starts_at": clocks.spell(one.starts_at),
         "ends_at": None if one.ends_at is None else clocks.spell(one.ends_at),
+        "choice": None if one.choice is None else list(one.choice),
+        "next_change_at": None if one.next_change_at is None else clocks.spell(one.next_change_at),
     }
 
 

@@ -232,6 +232,7 @@ class Batch:
             visible_by=visible_by,
             starts_at=None if service is None else service.starts_at,
             ends_at=None if service is None else service.ends_at,
+            next_change_at=decision.next_change_at,
             resume_after=decision.resume_after,
         )
 

@@ -80,6 +80,11 @@ class Grants:
         grant = self.operators.get(operator)
         return grant.products if grant is not None else {}
 
+    def zone(self, operator: str) -> ZoneInfo:
+        """Return the time zone that the operator's months are counted in."""
+        grant = self.operators.get(operator)
+        return grant.zone if grant is not None else ZoneInfo("UTC")
+
     def multiplexes(self, operator: str) -> tuple[str, ...]:
         """Return the multiplexes of the operator's network."""
         grant = self.operators.get(operator)
@@ -221,7 +226,10 @@ class OpenChange:
 
 @dataclass(frozen=True, slots=True)
 class SubscriptionView:
-    """A subscription as `explain` shows it; `products` are the slugs of its offer."""
+    """A subscription as `explain` shows it; `products` are the slugs that it opens, out of those of its offer.
+
+    `choice` is what was chosen out of a mix, also what its list does not have any more; None of other offers.
+    """
 
     subscription: str
     rev: int
@@ -233,6 +241,8 @@ class SubscriptionView:
     changed_at: float
     minimum_until: int | None = None
     protected: bool = False
+    choice: tuple[str, ...] | None = None
+    next_change_at: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,9 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any, Final
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +12,7 @@ from sqlalchemy import BindParameter, ColumnElement, Connection, CursorResult, b
 
 from cad.air.roster import NO_END, CardBlock, RightBlock
 from cad.ledger import rows, schema
+from cad.ledger.decide.choosing import next_change
 from cad.ledger.model import (
     OPEN_STATES,
     CardView,
@@ -19,7 +22,7 @@ from cad.ledger.model import (
     OutboxMessage,
     SubscriptionView,
 )
-from cad.ledger.working import SubscriptionRow, rights_of, until
+from cad.ledger.working import OfferRow, SubscriptionRow, rights_of, until
 
 BLOCK: Final = 50_000
 CHANGES_SHOWN: Final = 20
@@ -44,6 +47,7 @@ _LIVE: Final = select(
     _subscriptions.offer_id,
     _subscriptions.starts_at,
     func.coalesce(_subscriptions.ends_at, NO_END),
+    _subscriptions.choice,
 ).where(
     _subscriptions.id > bindparam("after"),
     _subscriptions.id <= bindparam("upto"),
@@ -74,19 +78,20 @@ class Products:
     """
 
     def __init__(self, connection: Connection, grants: Grants) -> None:
-        per_offer: dict[int, list[int]] = {}
+        self._per_offer: dict[int, dict[str, int]] = {}
         for offer in rows.all_offers(connection):
             granted = grants.products(offer.operator)
-            per_offer[offer.id] = [granted[slug] for slug in offer.slugs() if slug in granted]
-        size = max(per_offer, default=0) + 1
+            self._per_offer[offer.id] = {slug: granted[slug] for slug in offer.slugs() if slug in granted}
+        size = max(self._per_offer, default=0) + 1
         self._counts = np.zeros(size, np.int64)
         self._first = np.zeros(size, np.int64)
         flat: list[int] = []
-        for offer_id, product_ids in per_offer.items():
+        for offer_id, granted in self._per_offer.items():
             self._first[offer_id] = len(flat)
-            self._counts[offer_id] = len(product_ids)
-            flat += product_ids
+            self._counts[offer_id] = len(granted)
+            flat += granted.values()
         self._flat = np.array(flat, np.uint16)
+        self._choices: dict[tuple[int, str], tuple[int, ...]] = {}
         closings = connection.execute(_CLOSINGS).fetchall()
         self._closing = np.array([row.address for row in closings], np.uint64)
         self._closes_at = np.array([row.open_until for row in closings], np.uint32)
@@ -98,13 +103,31 @@ class Products:
         places = np.minimum(np.searchsorted(self._closing, addresses), len(self._closing) - 1)
         return np.where(self._closing[places] == addresses, np.minimum(ends, self._closes_at[places]), ends)
 
-    def spread(self, offer_ids: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint16]]:
-        """Return for each product of each row the row's place, and the product_id."""
+    def chosen(self, offer_id: int, choice: str) -> tuple[int, ...]:
+        """Return the product_ids of a choice out of a mix; what is not listed or not granted is left out."""
+        key = (offer_id, choice)
+        if key not in self._choices:
+            listed = self._per_offer[offer_id]
+            self._choices[key] = tuple(listed[slug] for slug in json.loads(choice) if slug in listed)
+        return self._choices[key]
+
+    def spread(
+        self, offer_ids: npt.NDArray[np.int64], choices: Sequence[str | None]
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint16]]:
+        """Return for each product of each row the row's place, and the product_id; of a mix those that were chosen."""
+        mixed = [(place, choice) for place, choice in enumerate(choices) if choice is not None]
         counts = self._counts[offer_ids]
+        counts[[place for place, _ in mixed]] = 0
         places = np.repeat(np.arange(len(offer_ids), dtype=np.int64), counts)
         begins = np.repeat(np.cumsum(counts) - counts, counts)
         within = np.arange(len(places), dtype=np.int64) - begins
-        return places, self._flat[self._first[offer_ids][places] + within]
+        product_ids = self._flat[self._first[offer_ids][places] + within]
+        if not mixed:
+            return places, product_ids
+        chosen = [self.chosen(int(offer_ids[place]), choice) for place, choice in mixed]
+        more = np.repeat([place for place, _ in mixed], [len(one) for one in chosen])
+        ids = np.fromiter(chain.from_iterable(chosen), np.uint16, len(more))
+        return np.concatenate([places, more]), np.concatenate([product_ids, ids])
 
 
 def _plain(result: CursorResult[Any]) -> list[tuple[Any, ...]]:
@@ -127,9 +150,9 @@ def right_block(
     In the order of the rows on the disk: by card would mean to look for each of them.
     """
     found = _plain(connection.execute(_LIVE, {"operators": operators, "after": after, "upto": upto, "now": now}))
-    columns = zip(*found, strict=True) if found else ((), (), (), ())
+    *columns, choices = zip(*found, strict=True) if found else ((), (), (), (), ())
     addresses, offer_ids, starts, ends = (np.array(column, np.int64) for column in columns)
-    places, product_ids = products.spread(offer_ids)
+    places, product_ids = products.spread(offer_ids, choices)
     cards = addresses.astype(np.uint64)[places]
     return RightBlock(
         cards, product_ids, starts.astype(np.uint32)[places], products.close(cards, ends.astype(np.uint32)[places])
@@ -165,12 +188,11 @@ def card_view(connection: Connection, address: int, grants: Grants, now: float) 
     if card is None:
         return None
     statement = (
-        select(schema.subscriptions, schema.offers.c.offer, schema.offers.c.names, schema.offers.c.products)
-        .join(schema.offers, schema.offers.c.id == _subscriptions.offer_id)
+        select(schema.subscriptions)
         .where(_subscriptions.address == address)
         .order_by(_subscriptions.starts_at, _subscriptions.id)
     )
-    found = connection.execute(statement).fetchall()
+    found = [SubscriptionRow(*row) for row in connection.execute(statement)]
     history = connection.execute(
         select(_changes.seq, _changes.revision, _changes.command_id, _changes.at)
         .where(_changes.address == address)
@@ -178,8 +200,9 @@ def card_view(connection: Connection, address: int, grants: Grants, now: float) 
         .limit(CHANGES_SHOWN)
     ).fetchall()
     aired = _airs_of(connection, [row.seq for row in history])
-    live = [row for row in (SubscriptionRow(*one[:13]) for one in found) if row.live(now)]
-    offers = {offer.id: offer for offer in rows.offers_by_id(connection, {row.offer_id for row in live})}
+    live = [row for row in found if row.live(now)]
+    offers = {offer.id: offer for offer in rows.offers_by_id(connection, {row.offer_id for row in found})}
+    zone = grants.zone(card.operator)
     return CardView(
         address=card.address,
         operator=card.operator,
@@ -192,7 +215,7 @@ def card_view(connection: Connection, address: int, grants: Grants, now: float) 
         assigned_at=card.assigned_at,
         changed_at=card.changed_at,
         rights=tuple(until(rights_of(live, offers, grants.products(card.operator)), card.open_until)),
-        subscriptions=tuple(_subscription_view(row) for row in found),
+        subscriptions=tuple(_subscription_view(row, offers[row.offer_id], now, zone) for row in found),
         changes=tuple(
             ChangeView(row.seq, row.revision, row.command_id, row.at, aired.get(row.seq, {})) for row in history
         ),
@@ -229,16 +252,18 @@ def _airs_of(connection: Connection, change_seqs: Sequence[int]) -> Mapping[int,
     return found
 
 
-def _subscription_view(row: Any) -> SubscriptionView:
+def _subscription_view(row: SubscriptionRow, offer: OfferRow, now: float, zone: ZoneInfo) -> SubscriptionView:
     return SubscriptionView(
         subscription=row.subscription,
         rev=row.rev,
-        offer=row.offer,
-        offer_names=json.loads(row.names),
-        products=tuple(json.loads(row.products)),
+        offer=offer.offer,
+        offer_names=json.loads(offer.names),
+        products=row.opened(offer),
         starts_at=row.starts_at,
         ends_at=row.ends_at,
         changed_at=row.changed_at,
         minimum_until=row.minimum_until,
         protected=bool(row.protected),
+        choice=None if row.choice is None else row.chosen(),
+        next_change_at=next_change(row, now, zone),
     )

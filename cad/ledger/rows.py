@@ -28,7 +28,7 @@ from cad.ledger.model import Order
 from cad.ledger.working import Answered, CardRow, FactRow, OfferRow, SubscriptionRow, WorkingSet
 from protocol.portal.card_commands import CardReplace
 from protocol.portal.invoice import InvoiceReplay
-from protocol.portal.offer_commands import OfferPut
+from protocol.portal.offer_commands import OfferPut, OfferWithdraw
 from protocol.portal.subscription_commands import SubscriptionEnd, SubscriptionPut
 
 KEYS_MAX: Final = 10_000
@@ -85,7 +85,7 @@ class Needs:
         command = order.command
         self.ids[order.operator].add(command.id)
         match command:
-            case OfferPut():
+            case OfferPut() | OfferWithdraw():
                 self.offers[order.operator].add(command.offer)
             case SubscriptionPut():
                 self.offers[order.operator].add(command.offer)
@@ -219,6 +219,8 @@ def _offer(row: Any) -> OfferRow:
         row.products,
         row.changed_at,
         row.terms,
+        row.choose,
+        row.withdrawn_at,
     )
 
 
@@ -273,7 +275,7 @@ _CARD_COLUMNS: Final = (
     "open_until",
     "replaced_by",
 )
-_OFFER_COLUMNS: Final = ("rev", "kind", "names", "heading", "products", "changed_at", "terms")
+_OFFER_COLUMNS: Final = ("rev", "kind", "names", "heading", "products", "changed_at", "terms", "choose", "withdrawn_at")
 _SUBSCRIPTION_COLUMNS: Final = (
     "rev",
     "address",
@@ -285,6 +287,8 @@ _SUBSCRIPTION_COLUMNS: Final = (
     "protected",
     "phase",
     "due_at",
+    "choice",
+    "choice_changed_at",
 )
 _INSERTS: Final = {table.name: _insert(table) for table in schema.metadata.sorted_tables}
 _UPDATES: Final = {

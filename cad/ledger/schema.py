@@ -93,8 +93,11 @@ offers: Final = Table(
     Column("products", Text, nullable=False),
     Column("changed_at", Double, nullable=False),
     Column("terms", Text),
+    Column("choose", Integer),
+    Column("withdrawn_at", Double),
     UniqueConstraint("operator", "offer"),
 )
+"""`choose`: how many of a mix's products. `withdrawn_at`: not sold any more since then."""
 
 subscriptions: Final = Table(
     "subscriptions",
@@ -112,11 +115,14 @@ subscriptions: Final = Table(
     Column("protected", Integer, nullable=False, server_default="0"),
     Column("phase", Integer, nullable=False, server_default="0"),
     Column("due_at", BIG),
+    Column("choice", Text),
+    Column("choice_changed_at", BIG),
     UniqueConstraint("operator", "subscription"),
     CheckConstraint("ends_at IS NULL OR ends_at >= starts_at", name="window"),
 )
 """`minimum_until`, `protected`: the terms at the time of the order. `phase` and `due_at`: which facts for the invoice
-have been told, and when the next is due (`cad.ledger.facts`).
+have been told, and when the next is due (`cad.ledger.facts`). `choice`: the slugs chosen out of a mix, in JSON;
+`choice_changed_at`: when something was last given up for something else.
 """
 Index(
     "ix_subscriptions_due_at",

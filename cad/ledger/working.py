@@ -62,6 +62,8 @@ class OfferRow:
     products: str
     changed_at: float
     terms: str | None = None
+    choose: int | None = None
+    withdrawn_at: float | None = None
 
     def slugs(self) -> tuple[str, ...]:
         """Return the slugs of its products."""
@@ -89,6 +91,18 @@ class SubscriptionRow:
     protected: int = 0
     phase: int = 0
     due_at: int | None = None
+    choice: str | None = None
+    choice_changed_at: int | None = None
+
+    def chosen(self) -> tuple[str, ...]:
+        """Return the slugs that were chosen out of a mix, rising; nothing where there was no choice."""
+        return () if self.choice is None else _slugs(self.choice)
+
+    def opened(self, offer: OfferRow) -> tuple[str, ...]:
+        """Return the slugs of what its offer, as it is now, opens for it: of a mix what was chosen and is listed."""
+        if self.choice is None:
+            return offer.slugs()
+        return tuple(slug for slug in self.chosen() if slug in offer.slugs())
 
     def live(self, now: float) -> bool:
         """Return whether it opens something now or later."""
@@ -159,6 +173,7 @@ class Decision:
     card_facts: tuple[Fact, ...] = ()
     with_card: bool = False
     replayed: tuple[FactRow, ...] = ()
+    next_change_at: int | None = None
     resume_after: int | None = None
 
     @property
@@ -250,7 +265,7 @@ def rights_of(
     return [
         Right(products[slug], row.starts_at, row.ends_at)
         for row in rows
-        for slug in offers[row.offer_id].slugs()
+        for slug in row.opened(offers[row.offer_id])
         if slug in products
     ]
 

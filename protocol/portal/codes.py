@@ -29,6 +29,13 @@ class Code(StrEnum):
     FIXED_TERM = "fixed_term"
     PRECONDITION_MISSING = "precondition_missing"
     NOT_GRANTED = "not_granted"
+    KIND_FIXED = "kind_fixed"
+    OFFER_WITHDRAWN = "offer_withdrawn"
+    CHOICE_NEEDED = "choice_needed"
+    CHOICE_NOT_OFFERED = "choice_not_offered"
+    CHOICE_COUNT = "choice_count"
+    CHOICE_NOT_LISTED = "choice_not_listed"
+    CHOICE_LOCKED = "choice_locked"
     INTERNAL = "internal"
     # In a message on `rej`.
     UNREADABLE = "unreadable"
@@ -73,6 +80,15 @@ MEANINGS: Final[dict[Code, Meaning]] = {
     ),
     Code.CARD_FULL: Meaning("The card would hold more rights than fit into its EMM. End some subscriptions first."),
     Code.NOT_GRANTED: Meaning("The headend has not granted you a product of this offer. Ask the headend operator."),
+    Code.KIND_FIXED: Meaning("An offer does not become a mix, nor a mix another kind. Put a new offer instead."),
+    Code.OFFER_WITHDRAWN: Meaning("This offer is not sold any more."),
+    Code.CHOICE_NEEDED: Meaning("Please choose: the offer is a selection out of a list; `choice` is missing."),
+    Code.CHOICE_NOT_OFFERED: Meaning("There is nothing to choose in this offer; leave `choice` out."),
+    Code.CHOICE_COUNT: Meaning("Please choose exactly as many as the offer has; `detail` says how many that are."),
+    Code.CHOICE_NOT_LISTED: Meaning("Something chosen is not on the offer's list; `detail` names it."),
+    Code.CHOICE_LOCKED: Meaning(
+        "The selection can be changed once in a calendar month; `next_change_at` says from when on it can again."
+    ),
     Code.INTERNAL: Meaning(
         "The headend failed on this command alone; nothing was changed. Tell the headend operator.", retryable=True
     ),

@@ -22,7 +22,7 @@ from protocol.portal.codes import Code
 from protocol.portal.errors import FieldError, InvalidError, UnreadableError
 from protocol.portal.fields import ID_PATTERN
 from protocol.portal.invoice import InvoiceReplay
-from protocol.portal.offer_commands import OfferPut
+from protocol.portal.offer_commands import OfferPut, OfferWithdraw
 from protocol.portal.subscription_commands import SubscriptionEnd, SubscriptionPut
 
 PAYLOAD_MAX: Final = 16_384
@@ -33,6 +33,7 @@ _ID: Final = re.compile(ID_PATTERN[:-1] + r"\Z")
 
 AnyCommand = (
     OfferPut
+    | OfferWithdraw
     | CardAssign
     | CardRelease
     | CardSuspend

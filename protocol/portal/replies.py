@@ -23,6 +23,7 @@ class Reply(Message):
     """The answer to one command, on the response topic. A time that cannot be told is null, and `detail` says why.
 
     `starts_at` and `ends_at` are those of the subscription, also where the terms of its offer set them.
+    `next_change_at`: from then on the choice of a mix can be changed; the time of the answer, where it can be now.
     """
 
     id: CommandId
@@ -36,6 +37,7 @@ class Reply(Message):
     visible_by: Moment | None = None
     starts_at: Moment | None = None
     ends_at: Moment | None = None
+    next_change_at: Moment | None = None
     resume_after: Annotated[int, Field(ge=0)] | None = None
 
 

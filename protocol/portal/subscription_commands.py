@@ -1,16 +1,32 @@
 """Commands about subscriptions."""
 
-from typing import ClassVar, Self
+from typing import Annotated, ClassVar, Self
 
-from pydantic import model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from protocol.portal.command import Command
 from protocol.portal.fields import Card, Moment, Reference, Rev, Slug
+from protocol.portal.offer_commands import PRODUCTS_MAX
 from protocol.portal.terms import Authority
 
 
+def _each_once(choice: tuple[str, ...]) -> tuple[str, ...]:
+    if len(set(choice)) != len(choice):
+        raise ValueError("name each product once")
+    return tuple(sorted(choice))
+
+
+Choice = Annotated[
+    tuple[Slug, ...], Field(strict=False, min_length=1, max_length=PRODUCTS_MAX), AfterValidator(_each_once)
+]
+"""Products chosen out of a mix's list; the order does not matter."""
+
+
 class SubscriptionPut(Command):
-    """The card is to have the offer from `starts_at` (null: now) until before `ends_at` (null: no end)."""
+    """The card is to have the offer from `starts_at` (null: now) until before `ends_at` (null: no end).
+
+    `choice`: of a mix, and of nothing else, the products that the customer chose.
+    """
 
     resource: ClassVar[str] = "subscription"
     verb: ClassVar[str] = "put"
@@ -21,6 +37,7 @@ class SubscriptionPut(Command):
     offer: Slug
     starts_at: Moment | None = None
     ends_at: Moment | None = None
+    choice: Choice | None = None
     authority: Authority = "customer"
 
     @model_validator(mode="after")

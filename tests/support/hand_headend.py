@@ -24,7 +24,7 @@ from protocol import card_number
 from tests.support.ledgers import open_store, order
 
 HELSINKI = ZoneInfo("Europe/Helsinki")
-PRODUCTS = {"basic": 1, "sport": 2, "film": 3}
+PRODUCTS = {"basic": 1, "sport": 2, "film": 3, "news": 4}
 GRANTS = Grants(
     {
         "karjaa": OperatorGrant("south", PRODUCTS, ((0, 999),), ("mux-1",), "Europe/Helsinki"),
@@ -174,6 +174,10 @@ class Viewer:
             for section in headend.roster.seal(slot, period, headend.calendar, headend.sealer):
                 self.session.process_emm(section)
         return self
+
+    def opened(self, moment: int | None = None) -> list[str]:
+        """Return the products of which it opens services, as `opens` does."""
+        return sorted(product for product in PRODUCTS if self.opens(product, moment))
 
     def opens(self, product: str, moment: int | None = None) -> bool:
         """Whether it opens a service of that product at a time (the headend's, unless said), with what it has heard."""

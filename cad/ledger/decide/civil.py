@@ -17,6 +17,13 @@ def add_months(at: int, months: int, zone: ZoneInfo) -> int:
     return int(local.replace(year=years, month=month + 1, day=day, fold=0).timestamp())
 
 
+def next_month(at: int, zone: ZoneInfo) -> int:
+    """Return the first moment (Unix seconds) of the calendar month there that follows the one of `at`."""
+    local = datetime.fromtimestamp(at, zone)
+    years, month = divmod(local.year * 12 + local.month, 12)
+    return int(datetime(years, month + 1, 1, tzinfo=zone).timestamp())
+
+
 def spell_local(at: int, zone: ZoneInfo) -> str:
     """Return a moment as people there write it, in RFC 3339 with the offset of that day."""
     return datetime.fromtimestamp(at, zone).isoformat()

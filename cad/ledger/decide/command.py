@@ -1,6 +1,6 @@
 """Which decision belongs to which command."""
 
-from cad.ledger.decide import cards, invoice, offers, replacing, subscriptions
+from cad.ledger.decide import cards, choosing, invoice, offers, replacing, subscriptions
 from cad.ledger.decide.common import Context
 from cad.ledger.working import Decision, WorkingSet
 from protocol.portal.card_commands import (
@@ -16,7 +16,7 @@ from protocol.portal.card_commands import (
 )
 from protocol.portal.commands import AnyCommand
 from protocol.portal.invoice import InvoiceReplay
-from protocol.portal.offer_commands import OfferPut
+from protocol.portal.offer_commands import OfferPut, OfferWithdraw
 from protocol.portal.subscription_commands import SubscriptionEnd, SubscriptionPut
 
 CardCommand = (
@@ -36,11 +36,13 @@ def decide(command: AnyCommand, state: WorkingSet, context: Context) -> Decision
     """Decide on one command. Changes nothing; the same arguments give the same decision."""
     match command:
         case SubscriptionPut():
-            return subscriptions.put_subscription(command, state, context)
+            return choosing.dated(subscriptions.put_subscription(command, state, context), command, state, context)
         case SubscriptionEnd():
-            return subscriptions.end_subscription(command, state, context)
+            return choosing.dated(subscriptions.end_subscription(command, state, context), command, state, context)
         case OfferPut():
             return offers.put_offer(command, state, context)
+        case OfferWithdraw():
+            return offers.withdraw_offer(command, state, context)
         case InvoiceReplay():
             return invoice.replay(command, context.operator, state)
         case _:

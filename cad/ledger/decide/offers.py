@@ -2,10 +2,16 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
+from typing import Final
 
-from cad.ledger.decide.common import Context, full, not_granted, stale
+from cad.ledger.decide.common import NOTHING_TO_SEND, Context, full, not_granted, stale
 from cad.ledger.working import Decision, OfferRow, WorkingSet, rights_of
-from protocol.portal.offer_commands import OfferPut
+from protocol.portal.codes import Code
+from protocol.portal.offer_commands import MIX, OfferPut, OfferWithdraw
+
+FIXED_KINDS: Final = frozenset({MIX})
+"""Kinds that no offer turns into or from: its subscriptions hold what only this kind has."""
 
 
 def put_offer(command: OfferPut, state: WorkingSet, context: Context) -> Decision:
@@ -15,6 +21,8 @@ def put_offer(command: OfferPut, state: WorkingSet, context: Context) -> Decisio
         return old
     if (refused := not_granted(command.products, context.grant.products)) is not None:
         return refused
+    if row is not None and row.kind != command.kind and FIXED_KINDS & {row.kind, command.kind}:
+        return Decision(Code.KIND_FIXED, f"{command.offer} is a {row.kind}; put the {command.kind} under another name")
     new = OfferRow(
         id=row.id if row is not None else state.next_offer_id,
         operator=context.operator,
@@ -26,16 +34,34 @@ def put_offer(command: OfferPut, state: WorkingSet, context: Context) -> Decisio
         products=json.dumps(command.products),
         changed_at=context.now,
         terms=None if command.terms is None else command.terms.model_dump_json(),
+        choose=command.choose,
     )
     if row is None or set(row.slugs()) == set(command.products):
         return Decision(offer_row=new)
     offers = {**state.offers_by_id, new.id: new}
-    touched = state.cards_with(new.id, context.now)
-    for address in touched:
-        rights = rights_of(state.live_on(address, context.now), offers, context.grant.products)
+    touched: list[int] = []
+    for address in state.cards_with(new.id, context.now):
+        held = state.live_on(address, context.now)
+        rights = rights_of(held, offers, context.grant.products)
+        if rights == rights_of(held, state.offers_by_id, context.grant.products):
+            continue  # of a mix, what changed may not have been chosen
         if (too_full := full(rights, context.now, address)) is not None:
             return too_full
-    return Decision(detail=f"{len(touched)} cards are sent their new content", offer_row=new, touched=touched)
+        touched.append(address)
+    return Decision(detail=f"{len(touched)} cards are sent their new content", offer_row=new, touched=tuple(touched))
+
+
+def withdraw_offer(command: OfferWithdraw, state: WorkingSet, context: Context) -> Decision:
+    """Sell an offer no more; who has it keeps it."""
+    row = state.offers.get((context.operator, command.offer))
+    if row is None:
+        return Decision(Code.UNKNOWN_OFFER, f"you have no offer named {command.offer}")
+    if (old := stale(command.rev, row.rev, None)) is not None:
+        return old
+    if row.withdrawn_at is not None:
+        return Decision(detail=NOTHING_TO_SEND, offer_row=replace(row, rev=command.rev))
+    detail = "it is not sold any more; subscriptions to it go on"
+    return Decision(detail=detail, offer_row=replace(row, rev=command.rev, withdrawn_at=context.now))
 
 
 def _text(texts: Mapping[str, str]) -> str:

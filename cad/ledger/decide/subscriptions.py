@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from cad.ledger.decide import contract
+from cad.ledger.decide import choosing, contract
 from cad.ledger.decide.common import NOTHING_TO_SEND, Context, full, not_granted, own_card, stale, unknown_card
 from cad.ledger.decide.lifecycle import IN_HANDS, Move, go, legal
 from cad.ledger.model import BLACKLISTED, REPLACED, RETURNED, STOCK, SUSPENDED
@@ -25,7 +25,13 @@ def put_subscription(command: SubscriptionPut, state: WorkingSet, context: Conte
     offer = state.offers.get((context.operator, command.offer))
     if offer is None:
         return Decision(Code.UNKNOWN_OFFER, f"you have no offer named {command.offer}", card=command.card)
-    if (refused := not_granted(offer.slugs(), context.grant.products)) is not None:
+    if offer.withdrawn_at is not None and not (row is not None and row.offer_id == offer.id and row.live(context.now)):
+        return Decision(Code.OFFER_WITHDRAWN, text(Code.OFFER_WITHDRAWN), card=command.card)
+    chosen = choosing.choose(command, row, offer, state, context)
+    if isinstance(chosen, Decision):
+        return chosen
+    opened = offer.slugs() if command.choice is None else command.choice
+    if (refused := not_granted(opened, context.grant.products)) is not None:
         return replace(refused, card=command.card)
     new = SubscriptionRow(
         id=row.id if row is not None else state.next_subscription_id,
@@ -37,6 +43,8 @@ def put_subscription(command: SubscriptionPut, state: WorkingSet, context: Conte
         starts_at=_start(command, row, context.now),
         ends_at=command.ends_at,
         changed_at=context.now,
+        choice=chosen.choice,
+        choice_changed_at=chosen.changed_at,
     )
     agreed = contract.agree(command, row, new, offer, state, context)
     if isinstance(agreed, Decision):
@@ -124,5 +132,5 @@ def _touched(before: SubscriptionRow | None, after: SubscriptionRow, now: float)
     return (after.address,) if before.address == after.address else (after.address, before.address)
 
 
-def _window(row: SubscriptionRow) -> tuple[int, int, int, int | None]:
-    return row.address, row.offer_id, row.starts_at, row.ends_at
+def _window(row: SubscriptionRow) -> tuple[int, int, str | None, int, int | None]:
+    return row.address, row.offer_id, row.choice, row.starts_at, row.ends_at

@@ -1,0 +1,209 @@
+"""S7: the customer chooses n of a list; all may be changed once in a calendar month; the first moment is shown."""
+
+import json
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cad.ledger.decide.civil import next_month
+from protocol.portal import commands
+from protocol.portal.errors import InvalidError
+from tests.support.hand_headend import HELSINKI, NUMBERS, HandHeadend, at, on_the_wall
+
+A, B = NUMBERS[:2]
+
+
+@pytest.mark.parametrize(
+    ("moment", "following"),
+    [
+        ("2026-11-20 12:00", "2026-12-01 00:00"),
+        ("2026-12-31 23:59", "2027-01-01 00:00"),
+        ("2027-01-01 00:00", "2027-02-01 00:00"),
+        ("2028-02-29 23:59", "2028-03-01 00:00"),  # a leap day
+        ("2027-03-28 04:30", "2027-04-01 00:00"),  # summer time began this month
+        ("2027-10-31 03:30", "2027-11-01 00:00"),  # winter time began this night, in the month before
+        ("2026-10-31 23:59", "2026-11-01 00:00"),
+    ],
+)
+def test_the_next_month_begins_at_midnight_there(moment: str, following: str) -> None:
+    assert on_the_wall(next_month(at(moment), HELSINKI)) == following
+
+
+@given(st.integers(0, 2**32 - 1), st.sampled_from(["UTC", "Europe/Helsinki", "Asia/Kathmandu", "Pacific/Auckland"]))
+def test_a_month_is_left_by_its_last_second_and_by_no_other(moment: int, zone: str) -> None:
+    place = ZoneInfo(zone)
+    begins = next_month(moment, place)
+    assert moment < begins == next_month(begins - 1, place) < next_month(begins, place)
+
+
+@pytest.fixture
+def mixed(headend: HandHeadend) -> HandHeadend:
+    """With a MIX-2 of four channels."""
+    mix(headend)
+    return headend
+
+
+def mix(headend: HandHeadend, **changed: Any) -> dict[str, Any]:
+    body = {"offer": "mix", "kind": "mix", "choose": 2, "names": {"fi": "Valitse 2"}}
+    return headend.done("offer put", **(body | {"products": ["basic", "sport", "film", "news"]} | changed))
+
+
+def choose(headend: HandHeadend, *choice: str, **more: Any) -> dict[str, Any]:
+    return headend.order("subscription put", **({"subscription": "s", "card": A, "offer": "mix"} | more), choice=choice)
+
+
+def opened(headend: HandHeadend, moment: int | None = None) -> list[str]:
+    """What the card opens after it has heard its EMM, and after a restart of the daemon just the same."""
+    found = headend.card(A).hear().opened(moment)
+    headend.sleep_until(headend.now)
+    assert headend.card(A).hear().opened(moment) == found
+    return found
+
+
+def test_a_card_opens_exactly_what_was_chosen(mixed: HandHeadend) -> None:
+    reply = choose(mixed, "sport", "film")
+    assert (reply["code"], on_the_wall(reply["next_change_at"])) == ("ok", "2026-11-20 12:00")
+    assert opened(mixed) == ["film", "sport"]
+
+
+def test_all_may_be_changed_but_once_in_a_calendar_month(mixed: HandHeadend) -> None:
+    choose(mixed, "sport", "film")
+    changed = choose(mixed, "basic", "news")
+    assert (changed["code"], on_the_wall(changed["next_change_at"])) == ("ok", "2026-12-01 00:00")
+    assert opened(mixed) == ["basic", "news"]
+    mixed.go_to(at("2026-11-30 23:59"))
+    refused = choose(mixed, "basic", "sport")
+    assert (refused["code"], refused["retryable"], refused["on_air_by"]) == ("choice_locked", False, None)
+    assert on_the_wall(refused["next_change_at"]) == "2026-12-01 00:00"
+    assert "2026-12-01T00:00:00+02:00" in refused["detail"]
+    assert opened(mixed) == ["basic", "news"]
+    mixed.go_to(at("2026-12-01 00:00"))
+    assert choose(mixed, "basic", "sport")["code"] == "ok"
+    assert on_the_wall(choose(mixed, "sport", "basic")["next_change_at"]) == "2027-01-01 00:00"
+    assert opened(mixed) == ["basic", "sport"]
+
+
+def test_the_same_choice_is_no_change_and_every_reply_names_the_moment(mixed: HandHeadend) -> None:
+    choose(mixed, "sport", "film")
+    choose(mixed, "news", "film")
+    again = choose(mixed, "film", "news", ends_at="2027-05-01T00:00:00+03:00")
+    assert (again["code"], on_the_wall(again["ends_at"])) == ("ok", "2027-05-01 00:00")
+    replies = [
+        again,
+        choose(mixed, "film"),
+        choose(mixed, "film", "news", rev=0),
+        mixed.order("subscription end", subscription="s", at="2027-01-01T00:00:00Z"),
+    ]
+    assert [one["code"] for one in replies] == ["ok", "choice_count", "stale_rev", "ok"]
+    assert {on_the_wall(one["next_change_at"]) for one in replies} == {"2026-12-01 00:00"}
+    (held,) = mixed.view(A).subscriptions
+    assert (held.choice, on_the_wall(held.next_change_at or 0)) == (("film", "news"), "2026-12-01 00:00")
+    assert mixed.done("subscription end", subscription="s")["next_change_at"] is None, "it is over"
+
+
+def test_before_the_start_the_choice_is_free_and_the_first_is_no_change(mixed: HandHeadend) -> None:
+    starts = "2026-12-24T18:00:00+02:00"
+    for choice in (("basic", "sport"), ("film", "news"), ("sport", "news")):
+        reply = choose(mixed, *choice, starts_at=starts)
+        assert (reply["code"], on_the_wall(reply["next_change_at"])) == ("ok", "2026-11-20 12:00")
+    mixed.go_to(at("2026-12-24 18:00"))
+    assert opened(mixed) == ["news", "sport"]
+    assert choose(mixed, "basic", "film")["code"] == "ok", "the change of December"
+    assert choose(mixed, "basic", "news")["code"] == "choice_locked"
+
+
+def test_customer_service_is_not_refused_and_its_change_counts(mixed: HandHeadend) -> None:
+    choose(mixed, "sport", "film")
+    for other in ("basic", "news"):
+        reply = choose(mixed, "sport", other, authority="customer-service")
+        assert (reply["code"], on_the_wall(reply["next_change_at"])) == ("ok", "2026-12-01 00:00")
+    assert choose(mixed, "sport", "film")["code"] == "choice_locked"
+
+
+def test_what_the_list_loses_closes_and_may_be_replaced_at_once(mixed: HandHeadend) -> None:
+    choose(mixed, "sport", "film")
+    choose(mixed, "sport", "news")
+    assert mix(mixed, products=["basic", "sport", "film"])["detail"] == "1 cards are sent their new content"
+    assert opened(mixed) == ["sport"]
+    assert choose(mixed, "sport", "news")["code"] == "ok", "what stands may be said again"
+    assert mix(mixed)["detail"] == "1 cards are sent their new content"
+    assert opened(mixed) == ["news", "sport"], "put back on the list, it opens again"
+    mix(mixed, products=["basic", "sport", "film"])
+    assert choose(mixed, "basic", "film")["code"] == "choice_locked", "sport is still to be had"
+    assert choose(mixed, "sport", "news", card=A, offer="mix", subscription="t")["code"] == "choice_not_listed"
+    assert choose(mixed, "sport", "film")["code"] == "ok"
+    assert mix(mixed, products=["sport", "film"])["detail"] == "0 cards are sent their new content"
+    assert opened(mixed) == ["film", "sport"]
+
+
+def test_more_may_be_taken_at_any_time_and_nobody_changes_by_a_roundabout_way(mixed: HandHeadend) -> None:
+    mix(mixed, offer="mix-3", choose=3)
+    mixed.done("offer put", offer="all", kind="package", names={"fi": "Kaikki"}, products=["basic", "sport", "film"])
+    choose(mixed, "sport", "film")
+    choose(mixed, "sport", "news")
+    assert choose(mixed, "sport", "news", "film", offer="mix-3")["code"] == "ok"
+    assert choose(mixed, "sport", "basic")["code"] == "choice_locked", "less again, and something else"
+    assert mixed.done("subscription put", subscription="s", card=A, offer="all")["next_change_at"] is None
+    back = choose(mixed, "basic", "film")
+    assert (back["code"], on_the_wall(back["next_change_at"])) == ("choice_locked", "2026-12-01 00:00")
+    mixed.go_to(at("2026-12-01 00:00"))
+    assert choose(mixed, "basic", "film")["code"] == "ok"
+    assert choose(mixed, "news", "film")["code"] == "ok", "the change of December"
+    assert opened(mixed) == ["film", "news"]
+
+
+@pytest.mark.parametrize(
+    ("choice", "offer", "code"),
+    [
+        (None, "mix", "choice_needed"),
+        (["sport"], "mix", "choice_count"),
+        (["sport", "film", "news"], "mix", "choice_count"),
+        (["sport", "radio"], "mix", "choice_not_listed"),
+        (["sport"], "sport", "choice_not_offered"),
+    ],
+)
+def test_what_is_no_choice_of_the_offer_is_refused(
+    mixed: HandHeadend, choice: list[str] | None, offer: str, code: str
+) -> None:
+    reply = mixed.order("subscription put", subscription="s", card=A, offer=offer, choice=choice)
+    assert (reply["code"], reply["next_change_at"]) == (code, None)
+    assert mixed.view(A).subscriptions == ()
+
+
+def test_a_mix_stays_a_mix_and_goes_with_its_card(mixed: HandHeadend) -> None:
+    wrong = mixed.order("offer put", offer="mix", kind="package", names={"fi": "x"}, products=["sport"])
+    assert wrong["code"] == "kind_fixed"
+    assert (
+        mixed.order("offer put", offer="sport", kind="mix", choose=1, names={"fi": "x"}, products=["sport"])["code"]
+        == "kind_fixed"
+    )
+    choose(mixed, "sport", "film")
+    mixed.done("card replace", card=A, replacement=B)
+    assert mixed.card(B).hear().opened() == ["film", "sport"]
+    assert choose(mixed, "news", "film", card=B)["code"] == "ok"
+    assert mixed.card(B).hear().opened() == ["film", "news"]
+
+
+@pytest.mark.parametrize(
+    ("verb", "changed", "field"),
+    [
+        ("offer put", {"kind": "package", "choose": 2}, "choose"),
+        ("offer put", {"choose": None}, "choose"),
+        ("offer put", {"choose": 3}, "choose"),
+        ("offer put", {"choose": 0}, "choose"),
+        ("subscription put", {"choice": ["sport", "sport"]}, "choice"),
+        ("subscription put", {"choice": []}, "choice"),
+    ],
+)
+def test_a_schema_refuses_what_cannot_be_meant(verb: str, changed: dict[str, Any], field: str) -> None:
+    body: dict[str, Any] = {"id": "x", "rev": 1, "offer": "mix"}
+    if verb == "offer put":
+        body |= {"kind": "mix", "choose": 2, "names": {"fi": "x"}, "products": ["sport", "film"]}
+    else:
+        body |= {"subscription": "s", "card": A}
+    with pytest.raises(InvalidError) as found:
+        commands.parse(*verb.split(), json.dumps(body | changed).encode())
+    assert [one.field for one in found.value.errors] == [field]
