@@ -110,6 +110,7 @@ class Pacer:
 
         Between the reckoning and the last byte written lies whatever kept the process waiting. What went out as late as
         now also leaves the window that late: without this, a second on the wire could hold what two reckonings allowed.
+        Ask with no earlier `now` afterwards: it would be taken for a clock that stepped back.
         """
         steady = self._time.at(now)
         for index in range(1, min(self._in_hand, len(self._sent)) + 1):

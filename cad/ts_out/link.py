@@ -162,7 +162,8 @@ class StreamLink:
             self._work.clear()
             for payload in self._composer.compose(now):
                 self._transmit(payload, now)
-            self._composer.on_wire(self._clock.monotonic())
+            now = self._clock.monotonic()
+            self._composer.on_wire(now)
             self._sent.set()
             if not self.ready and not self._stopping and now - opened_at >= PROVE_S:
                 self._up()
