@@ -228,6 +228,41 @@ def test_a_chip_waits_while_those_under_way_are_all_that_are_wanted() -> None:
     ]
 
 
+def test_a_chip_put_in_before_the_job_of_the_one_before_has_ended_is_made_too() -> None:
+    """The first chip is pulled in the midst of its work; the next is in its place before the job of the first fails."""
+    hand_is_done, card = threading.Event(), MadeCard("CAFE", 5)
+
+    class Slow(Stub):
+        def make(self, transmit, reader):
+            if not hand_is_done.is_set():
+                assert hand_is_done.wait(20)
+                raise CardRemovedError("taken out")
+            return super().make(transmit, reader)
+
+    class QuickHand(FakeWatch):
+        def __enter__(self):
+            super().__enter__()
+            threading.Timer(0.05, hand_is_done.set).start()
+
+    news: list[News] = []
+    gone = ReaderEvent(ReaderEventKind.CARD_REMOVED, "a")
+    line = ProductionLine(
+        Slow({"a": card}),
+        lambda reader: contextlib.nullcontext(type("Card", (), {"transmit": lambda self, command: b""})()),
+        lambda tell: QuickHand(tell, [*put_in("a"), gone, *put_in("a"), gone, *put_in("a")]),
+        news.append,
+    )
+    assert line.run(1, tick_s=0.02) == 1
+    assert [one.happening for one in news] == [
+        Happening.WORKING,
+        Happening.EMPTY,
+        Happening.EMPTY,
+        Happening.AGAIN,
+        Happening.WORKING,
+        Happening.MADE,
+    ]
+
+
 def test_pace_and_words(capsys: pytest.CaptureFixture[str]) -> None:
     pace = Pace(100, 10, 1000.0)
     assert pace.left_s(1000.0) is None

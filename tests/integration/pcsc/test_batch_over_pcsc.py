@@ -3,21 +3,19 @@
 import csv
 import json
 import os
-import random
 import signal
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
 import pytest
 
 from cad import keystore
+from cad.cli.exit_codes import ExitCode
 from cad.ledger import stock as ledger_stock
 from cad.stock.transport_keys import write_delivery
 from cards import pcsc
-from cards.errors import PcscError, VpcdError
 from cards.globalplatform.chip import Chip
 from cards.globalplatform.commands import CardLifeCycle
 from cards.readers.state import CardPresence
@@ -27,6 +25,7 @@ from config.load import load
 from emm.keys import KeyLadder
 from emm.plan import Right
 from protocol import card_number
+from tests.support.batch_hand import BatchProgram, Hand, batch_program
 from tests.support.cards import NOW, ecm, emm
 from tests.support.stock import chip_in, delivery, serial
 from tests.support.stock_daemon import StockDaemon, stock_daemon
@@ -48,72 +47,8 @@ ca_system_id = 0x4AD1
 [[networks]]
 id = "south"
 """
-CHIPS = 8
-
-
-def is_empty(reader: int) -> bool:
-    try:
-        return pcsc.list_readers()[reader].presence is CardPresence.EMPTY
-    except (PcscError, IndexError):  # pcscd is being restarted
-        return False
-
-
-class Hand:
-    """Puts chips into the two readers and takes them out when they are done, or at the wrong moment."""
-
-    def __init__(self, ports: tuple[int, int], chips: list[Chip], seed: int, clumsy: float) -> None:
-        self._box = list(chips)
-        self._all = chips
-        self._chance = random.Random(seed)
-        self._clumsy = clumsy
-        self._lock = threading.Lock()
-        self._stop = threading.Event()
-        self.pulled_early = 0
-        self._threads = [threading.Thread(target=self._work, args=(port, n)) for n, port in enumerate(ports)]
-        for thread in self._threads:
-            thread.start()
-
-    def close(self) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join(30)
-
-    def _work(self, port: int, reader: int) -> None:
-        while not self._stop.is_set():
-            with self._lock:
-                chip = self._box.pop(0) if self._box else None
-            if chip is None:
-                self._stop.wait(0.05)
-                continue
-            finished = self._show(chip, port, reader)
-            if not finished:
-                with self._lock:
-                    self._box.append(chip)
-
-    def _insert(self, slot: VirtualSlot) -> None:
-        while True:
-            try:
-                slot.insert()
-            except VpcdError:  # pcscd is being restarted
-                time.sleep(0.1)
-            else:
-                return
-
-    def _show(self, chip: Chip, port: int, reader: int) -> bool:
-        slot = VirtualSlot(chip, port=port, keep=True)
-        self._insert(slot)
-        early = self._chance.random() < self._clumsy
-        end = time.monotonic() + (self._chance.random() * 0.6 if early else 8.0)
-        while time.monotonic() < end and not self._stop.is_set():
-            if chip.state.application_usable and not early:
-                time.sleep(0.4)  # the number is read back
-                break
-            time.sleep(0.02)
-        if early and not chip.state.application_usable:
-            self.pulled_early += 1
-        slot.remove()
-        wait_until(lambda: is_empty(reader), 30, what="the reader to be empty")
-        return chip.state.application_usable and not early
+CHIPS = 6
+PATIENCE_S = 120.0
 
 
 @pytest.fixture
@@ -132,17 +67,6 @@ def place(tmp_path: Path, pcscd):
         yield tmp_path, daemon, chips, KeyLadder(master)
     for chip in chips:
         chip.close()
-
-
-def start(folder: Path, pcscd, *more: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "cad", "card", "batch", str(folder / "box.toml")]
-    return subprocess.Popen(
-        [*command, "--config", str(folder / "cad.toml"), *more],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**pcscd.environment, "PYTHONUNBUFFERED": "1"},
-    )
 
 
 def judge(folder: Path, daemon: StockDaemon, chips: list[Chip], ladder: KeyLadder) -> None:
@@ -171,62 +95,66 @@ def judge(folder: Path, daemon: StockDaemon, chips: list[Chip], ladder: KeyLadde
 
 def test_a_box_in_two_readers_with_a_clumsy_hand(place, pcscd):
     folder, daemon, chips, ladder = place
-    program = start(folder, pcscd, "--json", "--labels", "a4-24")
-    hand = Hand(pcscd.ports, chips, seed=7, clumsy=0.5)
-    try:
-        out, err = program.communicate(timeout=150)
-    finally:
-        hand.close()
-        program.kill()
-    assert program.returncode == 0, err
-    lines = [json.loads(line) for line in out.splitlines()]
-    assert len({line["reader"] for line in lines if line.get("event") == "made"}) == 2
-    assert lines[-1]["made"] == CHIPS
+    hand = Hand(pcscd, chips, seed=7, clumsy=0.5)
+    with batch_program(folder, pcscd, "--labels", "a4-24", told=hand.hear) as program:
+        with hand:
+            code = program.finish(PATIENCE_S)
+        assert code == ExitCode.OK, str(program)
+    assert hand.slips
+    assert {line["reader"] for line in program.said if line.get("event") == "made"} == set(pcscd.readers)
+    assert program.said[-1]["made"] == CHIPS
     judge(folder, daemon, chips, ladder)
     assert (folder / "box.pdf").read_bytes()[:5] == b"%PDF-"
-    again = start(folder, pcscd)
-    out, err = again.communicate(timeout=30)
-    assert again.returncode == 0, err
-    assert f"{CHIPS} of {CHIPS} cards are in stock" in out
+    with batch_program(folder, pcscd) as again:
+        assert again.finish(PATIENCE_S) == ExitCode.OK
+    assert [line["made"] for line in again.said] == [CHIPS]
 
 
 def test_program_killed_daemon_restarted_pcscd_killed_and_the_box_is_finished(place, pcscd):
     folder, daemon, chips, ladder = place
-    chance = random.Random(11)
-    hand = Hand(pcscd.ports, chips, seed=3, clumsy=0.2)
-    program = start(folder, pcscd)
-    try:
-        for _ in range(3):
-            time.sleep(1.2 + chance.random())
-            program.send_signal(signal.SIGKILL)
-            program.communicate(timeout=20)
-            program = start(folder, pcscd)
-        time.sleep(1.0)
-        daemon.stop()
-        time.sleep(0.7)
-        daemon.start()
-        pcscd.kill()
-        time.sleep(0.5)
-        pcscd.start()
-        out, err = program.communicate(timeout=200)
-    finally:
-        hand.close()
-        program.kill()
-        program.communicate()
-    assert program.returncode == 0, out + err
+    with Hand(pcscd, chips, seed=3, clumsy=0.2) as hand:
+        for steps in (1, 4, 6):  # killed at a step of the cards' making
+            with batch_program(folder, pcscd, told=hand.hear) as program:
+                wait_until(lambda: has_said(program, "step", steps), PATIENCE_S, lambda: str(program))  # noqa: B023
+        with batch_program(folder, pcscd, told=hand.hear) as program:
+            wait_until(lambda: has_said(program, "working"), PATIENCE_S, lambda: str(program))
+            daemon.stop()
+            time.sleep(0.7)
+            daemon.start()
+            pcscd.kill()
+            wait_until(lambda: has_said(program, "service-lost"), PATIENCE_S, lambda: str(program))
+            pcscd.start()
+            code = program.finish(PATIENCE_S)
+        assert code == ExitCode.OK, str(program)
     judge(folder, daemon, chips, ladder)
+
+
+def has_said(program: BatchProgram, event: str, times: int = 1) -> bool:
+    """Whether the program has told such an event so often; a program that has ended will not."""
+    assert program.process.poll() is None, f"the batch ended: {program}"
+    return sum(line.get("event") == event for line in program.said) >= times
 
 
 def test_ctrl_c_ends_in_order_and_the_batch_goes_on(place, pcscd):
     folder, _, chips, _ = place
     slot = VirtualSlot(chips[0], port=pcscd.ports[0])
     slot.insert()
-    program = start(folder, pcscd)
-    wait_until(lambda: chips[0].state.application_usable, 30, what="the first card")
-    program.send_signal(signal.SIGINT)
-    out, err = program.communicate(timeout=30)
-    slot.remove()
-    assert program.returncode == 130, err
+    command = [sys.executable, "-m", "cad", "card", "batch", str(folder / "box.toml")]
+    with subprocess.Popen(
+        [*command, "--config", str(folder / "cad.toml")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**pcscd.environment, "PYTHONUNBUFFERED": "1"},
+    ) as program:
+        try:
+            wait_until(lambda: chips[0].state.application_usable, PATIENCE_S, what="the first card")
+            program.send_signal(signal.SIGINT)
+            out, err = program.communicate(timeout=PATIENCE_S)
+        finally:
+            program.kill()
+            slot.remove()
+    assert program.returncode == ExitCode.ABORTED, err
     assert "not complete: the same command goes on" in out
     assert f"1 of {CHIPS} cards are in stock" in out
     assert (folder / "box.csv").read_text().count("\n") == 2
