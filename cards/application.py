@@ -14,12 +14,15 @@ from cards.apdu import SHORT_LE_MAX, CommandApdu, ResponseApdu
 from cards.authentication import CHALLENGE_SIZE, proof
 from cards.data_objects import DataObject
 from cards.errors import ApduError, StorageError
+from cards.mailbox import contents as mailbox
 from cards.memory import collecting
 from cards.memory.contents import CardMemory, Storage
 from cards.status_word import StatusWord
 from emm.ecm import WORD_SIZES, Parity, SealedEcm, open_by_rights, parse_ecm
 from emm.errors import AuthenticationError, DecodeError, NotEntitledError, Refusal
-from emm.message import FORMAT, SECTION_HEAD_SIZE, EmmHeader, EmmKind, parse_emm
+from emm.message import FORMAT as ECM_FORMAT
+from emm.message import FORMATS, NOTICE_FORMAT, SECTION_HEAD_SIZE, EmmHeader, EmmKind, SealedEmm, parse_emm
+from emm.notices.seal import open_notice
 from emm.payload import CardState, RightsBlock
 from emm.seal import open_sealed
 from emm.secret import Secret
@@ -38,6 +41,7 @@ class Instruction(IntEnum):
     GET_DATA = 0xCA
     PROCESS_EMM = 0x30
     PROCESS_ECM = 0x32
+    GET_MESSAGE = 0x34
 
 
 CLA_STANDARD: Final = 0x00
@@ -45,6 +49,9 @@ CLA_APPLICATION: Final = 0x80
 SELECT_BY_NAME: Final = 0x04
 SELECT_WITH_ANSWER: Final = 0x00
 SELECT_WITHOUT_ANSWER: Final = 0x0C
+LOOK: Final = 0x00
+LOOK_AND_MARK: Final = 0x01
+NUMBER_SIZE: Final = 4
 
 _CLASSES: Final = {
     Instruction.SELECT: (CLA_STANDARD,),
@@ -53,6 +60,7 @@ _CLASSES: Final = {
     Instruction.GET_DATA: (CLA_APPLICATION,),
     Instruction.PROCESS_EMM: (CLA_APPLICATION,),
     Instruction.PROCESS_ECM: (CLA_APPLICATION,),
+    Instruction.GET_MESSAGE: (CLA_APPLICATION,),
 }
 
 
@@ -86,6 +94,7 @@ class CardApplication:
             Instruction.GET_DATA: self._get_data,
             Instruction.PROCESS_EMM: self._process_emm,
             Instruction.PROCESS_ECM: self._process_ecm,
+            Instruction.GET_MESSAGE: self._get_message,
         }
 
     def __repr__(self) -> str:
@@ -188,8 +197,10 @@ class CardApplication:
         try:
             emm = parse_emm(section)
         except DecodeError:
-            raise _RefusedError(_unreadable(section, _EMM_FORMAT_AT[EmmKind(command.p1)])) from None
+            raise _RefusedError(_unreadable(section, _EMM_FORMAT_AT[EmmKind(command.p1)], FORMATS)) from None
         self._check_addressee(emm.header)
+        if emm.header.format == NOTICE_FORMAT:
+            return self._take_notice(emm)
         track = self._memory.tracks[emm.header.kind]
         verdict = collecting.judge(track, emm.header)
         if verdict is not StatusWord.OK:
@@ -206,6 +217,42 @@ class CardApplication:
             raise _RefusedError(verdict)
         return b""
 
+    def _take_notice(self, emm: SealedEmm) -> bytes:
+        """Keep a notice, or a part of one, that is for this card."""
+        header = emm.header
+        number = header.version.revision
+        if (verdict := mailbox.judge(self._memory.mailbox, number, header.part, header.last_part)) is not StatusWord.OK:
+            raise _RefusedError(verdict)
+        try:
+            part = open_notice(emm, self._memory.keys.key(header.kind)).part
+        except AuthenticationError:
+            raise _RefusedError(StatusWord.NOT_AUTHENTIC) from None
+        except DecodeError:
+            raise _RefusedError(StatusWord.NOT_UNDERSTOOD) from None
+        if not part.addresses(self._memory.address):
+            raise _RefusedError(StatusWord.NOT_FOR_THIS_CARD)
+        if not number or not part.piece:
+            raise _RefusedError(StatusWord.NOT_UNDERSTOOD)
+        numbers = (number, header.part, header.last_part)
+        box, verdict = mailbox.add(self._memory.mailbox, *numbers, part.piece, self._last_time)
+        self._remember(replace(self._memory, mailbox=box))
+        if verdict is not StatusWord.OK:
+            raise _RefusedError(verdict)
+        return b""
+
+    def _get_message(self, command: CommandApdu) -> bytes:
+        """Give what a letter says; with P1 01 it counts as read, or as shown."""
+        _expect(command, p1p2=(LOOK << 8, LOOK_AND_MARK << 8))
+        if len(command.data) != NUMBER_SIZE:
+            raise _RefusedError(StatusWord.WRONG_LENGTH)
+        number = int.from_bytes(command.data, "big")
+        letter = self._memory.mailbox.find(number)
+        if letter is None:
+            raise _RefusedError(StatusWord.DATA_NOT_FOUND)
+        if command.p1 == LOOK_AND_MARK and not letter.done:
+            self._remember(replace(self._memory, mailbox=mailbox.mark(self._memory.mailbox, number)))
+        return letter.content
+
     def _check_addressee(self, header: EmmHeader) -> None:
         address = self._memory.address
         mine = {EmmKind.UNIQUE: address, EmmKind.GROUP: address >> 8, EmmKind.GLOBAL: 0}[header.kind]
@@ -219,7 +266,7 @@ class CardApplication:
         try:
             ecm = parse_ecm(section)
         except DecodeError:
-            raise _RefusedError(_unreadable(section, SECTION_HEAD_SIZE)) from None
+            raise _RefusedError(_unreadable(section, SECTION_HEAD_SIZE, (ECM_FORMAT,))) from None
         if self._memory.state is None:
             raise _RefusedError(StatusWord.NO_EMM_YET)
         if self._memory.state is CardState.SUSPENDED:
@@ -259,9 +306,9 @@ def _section(command: CommandApdu, table_ids: tuple[int, ...]) -> bytes:
     return bytes((command.p1,)) + command.data
 
 
-def _unreadable(section: bytes, format_at: int) -> StatusWord:
+def _unreadable(section: bytes, format_at: int, known: tuple[int, ...]) -> StatusWord:
     """Tell a section of another format from one that is spoilt."""
-    is_other_format = len(section) > format_at and section[format_at] != FORMAT
+    is_other_format = len(section) > format_at and section[format_at] not in known
     return StatusWord.FUNCTION_NOT_SUPPORTED if is_other_format else StatusWord.WRONG_DATA
 
 

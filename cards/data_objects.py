@@ -23,6 +23,7 @@ from construct import (
 from cards.errors import CardReplyError
 from cards.memory.contents import CardMemory, Track
 from emm.message import FORMAT, EmmKind, Version
+from emm.notices.content import Message
 from emm.payload import CardState
 
 SPECIFICATION: Final = 1
@@ -40,6 +41,7 @@ class DataObject(IntEnum):
     STATE = 0xDF22
     RIGHTS = 0xDF23
     TIME = 0xDF24
+    MAILBOX = 0xDF28
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,21 @@ class HeldRight:
     end: int
     first_epoch: int
     key_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class HeldLetter:
+    """A letter of the mailbox: a message, forced or not, or a fingerprint (whose content has `size` bytes).
+
+    `done`: read or shown already; `due`: to be shown now, at the time of the newest ECM.
+    """
+
+    number: int
+    done: bool
+    forced: bool
+    fingerprint: bool
+    due: bool
+    size: int
 
 
 _NUMBER: Final = Struct("address" / BytesInteger(5), Terminated)
@@ -110,6 +127,11 @@ _RIGHTS: Final = Struct(
     ),
     Terminated,
 )
+_MAILBOX: Final = Struct(
+    "letters" / Array(this._params.count, Struct("number" / Int32ub, "flags" / Int8ub, "size" / Int16ub)), Terminated
+)
+LETTER_SIZE: Final = 7
+_DONE, _FORCED, _FINGERPRINT, _DUE = 1, 2, 4, 8
 _KIND_NAMES: Final = {EmmKind.UNIQUE: "unique", EmmKind.GROUP: "group", EmmKind.GLOBAL: "global"}
 
 
@@ -123,6 +145,8 @@ def build(which: DataObject, memory: CardMemory, last_time: int) -> bytes:
         return _build_state(memory)
     if which is DataObject.RIGHTS:
         return _build_rights(memory)
+    if which is DataObject.MAILBOX:
+        return _build_mailbox(memory, last_time)
     return bytes(_TIME.build({"time": last_time}))
 
 
@@ -170,6 +194,25 @@ def parse_rights(value: bytes) -> tuple[HeldRight, ...]:
     )
 
 
+def parse_mailbox(value: bytes) -> tuple[HeldLetter, ...]:
+    """The MAILBOX object, the oldest letter first."""
+    count, rest = divmod(len(value), LETTER_SIZE)
+    if rest:
+        raise CardReplyError("the card's mailbox does not hold a whole number of letters")
+    fields = _parse(_MAILBOX, value, DataObject.MAILBOX, count=count)
+    return tuple(
+        HeldLetter(
+            number=letter.number,
+            done=bool(letter.flags & _DONE),
+            forced=bool(letter.flags & _FORCED),
+            fingerprint=bool(letter.flags & _FINGERPRINT),
+            due=bool(letter.flags & _DUE),
+            size=letter.size,
+        )
+        for letter in fields.letters
+    )
+
+
 def _parse(layout: Any, value: bytes, which: DataObject, **parameters: int) -> Any:
     try:
         return layout.parse(value, **parameters)
@@ -214,3 +257,16 @@ def _build_rights(memory: CardMemory) -> bytes:
         for product in block.products
     ]
     return bytes(_RIGHTS.build({"rights": rights}, count=len(rights)))
+
+
+def _build_mailbox(memory: CardMemory, last_time: int) -> bytes:
+    letters = []
+    for letter in memory.mailbox.letters:
+        notice = letter.notice
+        flags = _DONE * letter.done | _DUE * letter.due(last_time)
+        if isinstance(notice, Message):
+            flags |= _FORCED * notice.forced
+        else:
+            flags |= _FINGERPRINT
+        letters.append({"number": letter.number, "flags": flags, "size": len(letter.content)})
+    return bytes(_MAILBOX.build({"letters": letters}, count=len(letters)))

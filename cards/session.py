@@ -10,16 +10,21 @@ from cards.application import (
     CLA_APPLICATION,
     CLA_STANDARD,
     DEFAULT_AID,
+    LOOK,
+    LOOK_AND_MARK,
+    NUMBER_SIZE,
     SELECT_BY_NAME,
     SELECT_WITH_ANSWER,
     Instruction,
 )
 from cards.authentication import PROOF_SIZE
-from cards.data_objects import DataObject, HeldRight, StateData, VersionsData
+from cards.data_objects import DataObject, HeldLetter, HeldRight, StateData, VersionsData
 from cards.errors import ApduError, CardRefusedError, CardReplyError, WrongCardError
 from cards.status_word import StatusWord, explain, is_more_data, is_wrong_le
 from emm.ecm import WORD_SIZES, WORDS_MAX
+from emm.errors import DecodeError
 from emm.message import SECTION_MAX
+from emm.notices.content import Notice, parse_content
 from emm.secret import Secret
 from protocol import card_number
 
@@ -80,6 +85,26 @@ class CardSession:
         p1, p2 = divmod(int(which), 256)
         command = CommandApdu(CLA_APPLICATION, Instruction.GET_DATA, p1, p2, le=SHORT_LE_MAX)
         return self._expect_ok(f"GET DATA {which.name}", command).data
+
+    def mailbox(self) -> tuple[HeldLetter, ...]:
+        """The letters in the card's mailbox, the oldest first; none on a card that has no mailbox."""
+        try:
+            return data_objects.parse_mailbox(self.read(DataObject.MAILBOX))
+        except CardRefusedError as refused:
+            if refused.sw == StatusWord.DATA_NOT_FOUND:
+                return ()
+            raise
+
+    def letter(self, number: int, *, mark: bool = False) -> Notice:
+        """What a letter says; `mark` has it count as read, or as shown."""
+        data = number.to_bytes(NUMBER_SIZE, "big")
+        how = LOOK_AND_MARK if mark else LOOK
+        command = CommandApdu(CLA_APPLICATION, Instruction.GET_MESSAGE, how, 0, data, le=SHORT_LE_MAX)
+        content = self._expect_ok("GET MESSAGE", command).data
+        try:
+            return parse_content(content)
+        except DecodeError as error:
+            raise CardReplyError(f"letter {number} of the card's mailbox cannot be read: {error.reason}") from None
 
     def process_emm(self, section: bytes) -> StatusWord:
         """Give the card an EMM section, from table_id on; return which of `TAKEN` it answers.

@@ -28,6 +28,10 @@ SHORT_SECTION: Final = 0x7000
 """section_syntax_indicator 0, reserved bits 1; or this with the 12-bit section_length."""
 
 FORMAT: Final = 1
+"""Of EMMs that state the whole truth of a card."""
+NOTICE_FORMAT: Final = 2
+"""Of EMMs that bring something to show (`emm.notices`)."""
+FORMATS: Final = (FORMAT, NOTICE_FORMAT)
 TAG_SIZE: Final = 16
 ADDRESS_MAX: Final = card_number.ADDRESS_MAX
 PARTS_MAX: Final = 16
@@ -63,6 +67,7 @@ class EmmHeader:
     version: Version
     part: int = 0
     last_part: int = 0
+    format: int = FORMAT
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,15 +139,16 @@ def parse_emm(section: bytes) -> SealedEmm:
         raise DecodeError(f"an EMM of {len(section)} bytes is too short for its header and tag") from None
     head = fields.head
     check_section_length(head.flags_and_length, len(section))
-    if head.format != FORMAT:
-        raise DecodeError(f"EMM format {head.format} is unknown; this version reads format {FORMAT}")
+    if head.format not in FORMATS:
+        raise DecodeError(f"EMM format {head.format} is unknown; this version reads {' and '.join(map(str, FORMATS))}")
     part, last_part = divmod(head.part_and_last, 16)
     if part > last_part:
         raise DecodeError(f"part {part} is above the last part {last_part}")
     address = _join_address(kind, head)
     if kind is EmmKind.UNIQUE and address > ADDRESS_MAX:
         raise DecodeError(f"card address {address} is above {ADDRESS_MAX}")
-    header = EmmHeader(kind, address, head.key_version, Version(head.period, head.revision), part, last_part)
+    version = Version(head.period, head.revision)
+    header = EmmHeader(kind, address, head.key_version, version, part, last_part, head.format)
     return SealedEmm(header, section[: HEAD_SIZE[kind]], fields.tag, fields.ciphertext)
 
 
@@ -157,6 +163,8 @@ def build_head(header: EmmHeader, payload_size: int) -> bytes:
         raise BuildError(f"card address {header.address} is outside of 0..{ADDRESS_MAX}")
     if kind is EmmKind.GLOBAL and header.address:
         raise BuildError("a global EMM has no address")
+    if header.format not in FORMATS:
+        raise BuildError(f"EMM format {header.format} is unknown")
     group, member = divmod(header.address, 256) if kind is EmmKind.UNIQUE else (header.address, 0)
     try:
         return bytes(
@@ -166,7 +174,7 @@ def build_head(header: EmmHeader, payload_size: int) -> bytes:
                     "flags_and_length": SHORT_SECTION | (HEAD_SIZE[kind] - SECTION_HEAD_SIZE + TAG_SIZE + payload_size),
                     "group": group,
                     "member": member,
-                    "format": FORMAT,
+                    "format": header.format,
                     "key_version": header.key_version,
                     "period": header.version.period,
                     "revision": header.version.revision,

@@ -156,6 +156,8 @@ def open_sealed(emm: SealedEmm, key: bytes) -> OpenedEmm:
     """Return what a parsed EMM of any kind says. Raises `DecodeError`, `AuthenticationError`."""
     if len(key) != SIV_KEY_SIZE:
         raise BuildError(f"an EMM is sealed under a key of {SIV_KEY_SIZE} bytes, not {len(key)}")
+    if emm.header.format != FORMAT:
+        raise DecodeError(f"an EMM of format {emm.header.format} says nothing about rights")
     try:
         payload = AESSIV(key).decrypt(emm.tag + emm.ciphertext, [emm.associated_data])
     except InvalidTag:

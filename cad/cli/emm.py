@@ -13,12 +13,14 @@ import click
 from pydantic import BaseModel, ConfigDict
 
 from cad.cli.exit_codes import ExitCode
+from cad.cli.notice_view import NoticePartDocument, part_documents, spell_part
 from cad.cli.options import config_option, json_option
 from cad.cli.output import console, show_json, table
 from cad.cli.section_files import Form, open_sections
 from emm.errors import EmmError
 from emm.keys import KeyLadder
-from emm.message import EmmKind, SealedEmm, parse_emm
+from emm.message import FORMAT, NOTICE_FORMAT, EmmKind, SealedEmm, parse_emm
+from emm.notices.seal import OpenedNotice, open_notice
 from emm.payload import EmmPayload, OpaqueBlock, RightsBlock
 from emm.seal import open_sealed
 from protocol import card_number
@@ -48,10 +50,14 @@ class ContentDocument(_Document):
 
 
 class EmmDocument(_Document):
-    """An EMM. `card`: the printed number (unique EMMs only). `times`: how often just these bytes stand in the file."""
+    """An EMM. `card`: the printed number (unique EMMs only). `times`: how often just these bytes stand in the file.
+
+    `content` of an EMM of format 1, `notice` of format 2.
+    """
 
     kind: Literal["unique", "group", "global"]
     table_id: int
+    format: int
     address: int
     card: str | None
     key_version: int
@@ -62,6 +68,7 @@ class EmmDocument(_Document):
     times: int
     section: str
     content: ContentDocument | None
+    notice: NoticePartDocument | None = None
 
 
 class FaultDocument(_Document):
@@ -147,12 +154,18 @@ def _decode(name: str, stream: BinaryIO, pids: tuple[int, ...], ladder: KeyLadde
         else:
             others[f"0x{section[0]:02X}"] += 1
     emms: list[EmmDocument] = []
+    notices: dict[int, OpenedNotice] = {}
     faults: list[FaultDocument] = []
     for section, times in sections.items():
         try:
-            emms.append(_document(section, times, ladder))
+            emm = parse_emm(section)
+            if ladder is not None and emm.header.format == NOTICE_FORMAT:
+                notices[len(emms)] = open_notice(emm, _key(emm, ladder))
+            emms.append(_document(emm, section, times, ladder))
         except EmmError as error:
             faults.append(FaultDocument(section=section.hex(), times=times, reason=str(error)))
+    for place, said in zip(notices, part_documents(notices.values()), strict=True):
+        emms[place] = emms[place].model_copy(update={"notice": said})
     return DecodedDocument(
         file=name,
         form=source.form,
@@ -164,12 +177,12 @@ def _decode(name: str, stream: BinaryIO, pids: tuple[int, ...], ladder: KeyLadde
     )
 
 
-def _document(section: bytes, times: int, ladder: KeyLadder | None) -> EmmDocument:
-    emm = parse_emm(section)
+def _document(emm: SealedEmm, section: bytes, times: int, ladder: KeyLadder | None) -> EmmDocument:
     header = emm.header
     return EmmDocument(
         kind=_KIND[header.kind],
         table_id=header.kind,
+        format=header.format,
         address=header.address,
         card=card_number.spell(header.address) if header.kind is EmmKind.UNIQUE else None,
         key_version=header.key_version,
@@ -179,7 +192,7 @@ def _document(section: bytes, times: int, ladder: KeyLadder | None) -> EmmDocume
         last_part=header.last_part,
         times=times,
         section=section.hex(),
-        content=_content(open_sealed(emm, _key(emm, ladder)).payload) if ladder else None,
+        content=_content(open_sealed(emm, _key(emm, ladder)).payload) if ladder and header.format == FORMAT else None,
     )
 
 
@@ -228,7 +241,7 @@ def _time(seconds: int) -> str:
 def _show(found: DecodedDocument) -> None:
     out = console()
     if found.emms:
-        opened = found.emms[0].content is not None
+        opened = any(emm.content is not None or emm.notice is not None for emm in found.emms)
         columns = ["to", "key version", "period", "revision", "part", "bytes", "times", *(["says"] if opened else [])]
         out.print(table(columns, [_row(emm) for emm in found.emms]))
     if found.faults:
@@ -247,6 +260,8 @@ def _row(emm: EmmDocument) -> list[Any]:
     }[emm.kind]
     numbers = [str(number) for number in (emm.key_version, emm.period, emm.revision)]
     row = [to, *numbers, f"{emm.part + 1} of {emm.last_part + 1}", len(emm.section) // 2, emm.times]
+    if emm.notice is not None:
+        return [*row, spell_part(emm.notice)]
     return row if emm.content is None else [*row, _says(emm.content)]
 
 

@@ -97,6 +97,7 @@ class EmmDocument(_Document):
     versions_fell_address: str | None
     addresses_forgotten: int
     addresses_not_kept: int
+    notices: int
     malformed: dict[str, int]
     malformed_recent: int
 
@@ -246,6 +247,7 @@ def _emm(probe: StreamProbe, began: float, expected: Expected | None) -> EmmDocu
         versions_fell_address=None if fallen is None else _name(EmmKind.UNIQUE, fallen),
         addresses_forgotten=emm.book.forgotten,
         addresses_not_kept=emm.book.not_kept,
+        notices=emm.notices,
         malformed=emm.faults.reasons.counts,
         malformed_recent=emm.faults.recent.count(now),
     )

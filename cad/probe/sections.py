@@ -7,7 +7,17 @@ from cad.probe.addresses import AddressBook
 from cad.probe.meters import Gaps, RateMeter, Reasons, Recent
 from emm.ecm import parse_ecm
 from emm.errors import EmmError
-from emm.message import FORMAT, HEAD_SIZE, SECTION_MAX, TAG_SIZE, EmmHeader, EmmKind, head_packer, parse_emm
+from emm.message import (
+    FORMAT,
+    HEAD_SIZE,
+    NOTICE_FORMAT,
+    SECTION_MAX,
+    TAG_SIZE,
+    EmmHeader,
+    EmmKind,
+    head_packer,
+    parse_emm,
+)
 from protocol import card_number
 from protocol.errors import DecodeError
 from protocol.mpegts.psi import CaDescriptor, ConditionalAccess, ca_pid, parse_cat
@@ -16,6 +26,9 @@ from protocol.mpegts.psi import CaDescriptor, ConditionalAccess, ca_pid, parse_c
 TABLE_LIMIT_S: Final = 0.5
 # Receivers that change channel wait for the next ECM; multiplexers repeat them every 0.1 s.
 ECM_LIMIT_S: Final = 0.5
+
+_AFTER_ADDRESS: Final = 9
+"""Bytes of an EMM's header from its format on."""
 
 _HEADS: Final[dict[int, tuple[EmmKind, struct.Struct, int]]] = {
     int(kind): (kind, head_packer(kind), HEAD_SIZE[kind] + TAG_SIZE) for kind in EmmKind
@@ -107,11 +120,15 @@ class EmmWatch:
         self.book = AddressBook()
         self.faults = Faults()
         self.falls = Recent()
+        self.notices = 0
         self.periods: dict[int, float] = {}
 
     def take(self, section: bytes, at: float) -> None:
         """Read one section on the EMM PID."""
         self.sections.add(at, 1)
+        if _is_notice(section):
+            self._take_notice(section, at)
+            return
         try:
             kind, address, part, last_part, period, revision = read_emm(section)
         except EmmError as error:
@@ -122,6 +139,16 @@ class EmmWatch:
         if len(self.periods) > 16:
             del self.periods[min(self.periods, key=lambda one: self.periods[one])]
         self.book.hear(kind, address, part, last_part, period << 32 | revision, at)
+
+    def _take_notice(self, section: bytes, at: float) -> None:
+        """A notice is no state of a card: it has no version that could fall, and nobody waits for its repetition."""
+        try:
+            parse_emm(section)
+        except EmmError as error:
+            self.faults.add(str(error), at)
+            return
+        self.notices += 1
+        self.gaps.add(at)
 
     def settle(self, now: float) -> None:
         """Bring what is worked out in batches up to date."""
@@ -175,6 +202,14 @@ class EcmWatch:
             shortest = self.shortest_period_s
             self.shortest_period_s = lasted if shortest is None else min(shortest, lasted)
         self.period.add(at)
+
+
+def _is_notice(section: bytes) -> bool:
+    found = _HEADS.get(section[0]) if section else None
+    if found is None:
+        return False
+    format_at = HEAD_SIZE[found[0]] - _AFTER_ADDRESS
+    return len(section) > format_at and section[format_at] == NOTICE_FORMAT
 
 
 def read_emm(section: bytes) -> tuple[EmmKind, int, int, int, int, int]:

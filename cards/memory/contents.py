@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from cards.mailbox.contents import Mailbox
 from emm.errors import BuildError
 from emm.keys import KeyLadder
 from emm.message import PARTS_MAX, EmmKind, Version
@@ -86,6 +87,7 @@ class CardMemory:
     keys: CardKeys
     tracks: dict[EmmKind, Track] = field(default_factory=lambda: {kind: Track() for kind in EmmKind})
     last_time: int = 0
+    mailbox: Mailbox = field(default_factory=Mailbox)
 
     def __post_init__(self) -> None:
         if not 0 <= self.address <= ADDRESS_MAX:

@@ -12,6 +12,7 @@ from typing import Final, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from cards.errors import StateFileError
+from cards.mailbox.stored import StoredMailbox
 from cards.memory.contents import CardKeys, CardMemory, Collection, Track
 from emm.errors import EmmError
 from emm.message import EmmKind, Version
@@ -65,6 +66,7 @@ class _File(_Model):
     unique: _Track
     group: _Track
     everyone: _Track
+    mailbox: StoredMailbox = StoredMailbox()
 
 
 class StateFile:
@@ -143,6 +145,7 @@ def encode(memory: CardMemory) -> bytes:
         unique=_track_out(EmmKind.UNIQUE, memory),
         group=_track_out(EmmKind.GROUP, memory),
         everyone=_track_out(EmmKind.GLOBAL, memory),
+        mailbox=StoredMailbox.of(memory.mailbox),
     )
     return file.model_dump_json(indent=1).encode()
 
@@ -168,6 +171,7 @@ def decode(raw: bytes) -> CardMemory:
                 EmmKind.GLOBAL: _track_in(EmmKind.GLOBAL, file.everyone),
             },
             file.last_time,
+            file.mailbox.read(),
         )
     except ValidationError as error:
         first = error.errors(include_input=False, include_context=False, include_url=False)[0]

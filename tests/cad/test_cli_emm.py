@@ -16,6 +16,8 @@ from cad.cli.section_files import Form, open_sections
 from config.load import load
 from emm.keys import KeyLadder
 from emm.message import Version
+from emm.notices.content import Fingerprint, Message, Position, build_content
+from emm.notices.seal import NoticeSealer
 from emm.payload import CardState, EmmPayload, OpaqueBlock
 from emm.plan import CardContent, Window
 from emm.seal import EmmSealer
@@ -73,6 +75,29 @@ def test_sections_one_after_another(capsys: pytest.CaptureFixture[str], tmp_path
     assert (group["kind"], group["address"], group["card"]) == ("group", 48_225_308, None)
     assert (to_all["kind"], to_all["address"]) == ("global", 0)
     assert [(emm["part"], emm["last_part"]) for emm in found["emms"][6:9]] == [(0, 2), (1, 2), (2, 2)]
+
+
+def test_notices_are_shown_and_opened(capsys: pytest.CaptureFixture[str], tmp_path: Path, config: Path) -> None:
+    sealer = NoticeSealer(KeyLadder(keystore.load(load(config).keys)))
+    long = Message(True, 0, 1_800_000_000, (("fi", "Hyvää huomenta! " * 20),))
+    to_all = sealer.to_ranges([(0, 9)], 1, 5, build_content(long))[0]
+    (to_few,) = sealer.to_members(0, [3, 4], 1, 6, build_content(Fingerprint(0, 60, 20, Position.TOP_LEFT, 101)))
+    file = tmp_path / "notices.bin"
+    file.write_bytes(b"".join([*to_all, to_few, *sealer.to_card(3, 1, 7, build_content(long))[:1]]))
+    closed = decoded(capsys, file)["emms"]
+    assert [(one["kind"], one["format"], one["revision"], one["notice"]) for one in closed] == [
+        ("global", 2, 5, None),
+        ("global", 2, 5, None),
+        ("group", 2, 6, None),
+        ("unique", 2, 7, None),
+    ]
+    opened = [one["notice"] for one in decoded(capsys, file, "--open", "--config", config)["emms"]]
+    assert opened[0]["says"]["text"] == opened[1]["says"]["text"] == {"fi": "Hyvää huomenta! " * 20}
+    assert (opened[0]["cards"], opened[0]["says"]["kind"]) == (["000000000000–000000000091"], "forced")
+    assert (opened[2]["says"]["position"], len(opened[2]["cards"])) == ("top-left", 2)
+    assert (opened[3]["cards"], opened[3]["says"]) == (None, None), "its other parts are not in the file"
+    code, out, _ = decode(capsys, file, "--open", "--config", config)
+    assert (code, "huomenta!" in out, "top-left" in out) == (0, True, True)
 
 
 def test_hexadecimal_text_with_comments(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -7,11 +7,13 @@ import pytest
 
 from emm import calendar, ecm, keys, message, payload, plan
 from emm.calendar import Calendar
-from tests.support.vector_text import ecm_text, emm_text, keys_text
+from emm.notices import content
+from tests.support.vector_text import ecm_text, emm_text, keys_text, notices_text
 from tests.support.vectors import load_vectors
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 EMM = (DOCS / "emm.md").read_text(encoding="utf-8")
+NOTICES = (DOCS / "notices.md").read_text(encoding="utf-8")
 ECM = (DOCS / "ecm.md").read_text(encoding="utf-8")
 FENCED = re.compile(r"^```([^\n]*)\n(.*?)\n```$", re.MULTILINE | re.DOTALL)
 HEX = re.compile(r"^(?:[0-9a-f]{2} )*[0-9a-f]{2}(?=\s{2}|$)", re.MULTILINE)
@@ -30,6 +32,7 @@ def plain(text: str) -> str:
 def test_the_vectors_in_the_docs_are_those_of_the_files() -> None:
     expected = keys_text(load_vectors("keys.json")) + emm_text(load_vectors("emm.json"))
     assert [body for info, body in FENCED.findall(EMM) if not info] == expected
+    assert [body for info, body in FENCED.findall(NOTICES)] == notices_text(load_vectors("notices.json"))
     assert [body for info, body in FENCED.findall(ECM) if not info] == ecm_text(load_vectors("ecm.json"))
 
 
@@ -78,13 +81,29 @@ def test_ecm_md_has_the_numbers_of_the_code(words: str) -> None:
     assert words in plain(ECM)
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        f"format | {message.NOTICE_FORMAT}.",
+        f"0x{content.RANGES_TAG:02X} | RANGES | 1..{content.RANGES_MAX} times",
+        f"0x{content.MEMBERS_TAG:02X} | MEMBERS | {content.MEMBERS_SIZE} bytes",
+        f"0x{content.CONTENT_TAG:02X} | CONTENT |",
+        f"at most {content.CONTENT_MAX:,} bytes",
+        f"1..{content.LANGUAGE_MAX} bytes",
+        *(f"{place.value} {place.name.lower().replace('_', ' ')}" for place in content.Position if place),
+    ],
+)
+def test_notices_md_has_the_numbers_of_the_code(words: str) -> None:
+    assert words in plain(NOTICES)
+
+
 def test_the_start_of_a_window_sent_ahead_is_the_documented_day() -> None:
     assert Calendar().lead_s == calendar.DAY_S
     assert "windows that start a day or more after it ends" in plain(EMM)
 
 
 def test_decision_records_named_in_the_docs_exist() -> None:
-    for text in (EMM, ECM):
+    for text in (EMM, ECM, NOTICES):
         for target in re.findall(r"\]\(((?!https?:)[^)#]+)\)", text):
             if target not in ("card.md", "transport-stream.md"):
-                assert (DOCS / target).exists(), target
+                assert (DOCS / target.partition("#")[0]).exists(), target

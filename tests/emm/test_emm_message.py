@@ -88,7 +88,7 @@ def test_cut_or_lengthened_emms_are_refused(size: int, more: bytes) -> None:
         (1, 0xF0, "section_syntax_indicator"),
         (2, 0xFF, "section_length"),
         (3, 0xFF, "card address"),
-        (8, 2, "format 2"),
+        (8, 3, "format 3"),
         (16, 0x10, "part 1 is above the last part 0"),
     ],
 )

@@ -19,7 +19,7 @@ with atheris.instrument_imports(include=["cards", "emm"]):
     from cards.session import CardSession
     from cards.status_word import StatusWord
     from emm.keys import KeyLadder, LocalMasterKey
-    from emm.message import EmmHeader, EmmKind, Version, build_head
+    from emm.message import FORMATS, EmmHeader, EmmKind, Version, build_head
 
 from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 
@@ -75,14 +75,18 @@ def say(card: CardApplication, payloads: Iterator[bytes]) -> None:
         kind = tuple(EmmKind)[part[0] % 3]
         address = {EmmKind.UNIQUE: ADDRESS, EmmKind.GROUP: ADDRESS >> 8, EmmKind.GLOBAL: 0}[kind]
         last_part = part[0] >> 6
-        header = EmmHeader(kind, address, 1, Version(0, part[1]), (part[0] >> 4 & 3) % (last_part + 1), last_part)
+        numbers = (Version(0, part[1]), (part[0] >> 4 & 3) % (last_part + 1), last_part)
+        header = EmmHeader(kind, address, 1, *numbers, format=FORMATS[part[0] >> 2 & 1])
         payload = part[2:225]
         head = build_head(header, len(payload))
         section = head + AESSIV(KEYS.key(kind)).encrypt(payload, [head])
         answer = card.process(bytes((0x80, 0x30, kind, 0, len(section) - 1)) + section[1:])
         check(answer)
         assert answer != int(StatusWord.NOT_AUTHENTIC).to_bytes(2, "big")
-    CardSession(card.process).read_info()
+    session = CardSession(card.process)
+    session.read_info()
+    for letter in session.mailbox():
+        session.letter(letter.number, mark=True)
 
 
 def TestOneInput(data: bytes) -> None:  # noqa: N802 - the name libFuzzer documents
@@ -100,7 +104,10 @@ def TestOneInput(data: bytes) -> None:  # noqa: N802 - the name libFuzzer docume
     elif mode == b"h":
         answers = pieces(rest)
         with contextlib.suppress(CardsError):
-            CardSession(lambda _: next(answers, b"")).read_info()
+            session = CardSession(lambda _: next(answers, b""))
+            session.read_info()
+            session.mailbox()
+            session.letter(1)
     elif mode == b"r":
         with contextlib.suppress(AtrError):
             assert parse(rest).raw == rest

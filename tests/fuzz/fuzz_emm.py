@@ -13,6 +13,8 @@ with atheris.instrument_imports(include=["emm", "cad.cli.section_files"]):
     from cad.cli.section_files import open_sections
     from emm.errors import AuthenticationError, DecodeError
     from emm.message import SECTION_MAX, EmmKind, build_head, parse_emm
+    from emm.notices.content import build_content, build_part, parse_content, parse_part
+    from emm.notices.seal import open_notice
     from emm.payload import build_payload, parse_payload
     from emm.seal import open_sealed
     from protocol.errors import ProtocolError
@@ -31,11 +33,12 @@ def read_section(data: bytes) -> None:
         head = build_head(emm.header, len(emm.ciphertext))
         # The three reserved bits may differ.
         assert head[:1] + head[2:] == emm.associated_data[:1] + emm.associated_data[2:]
-    try:
-        open_sealed(emm, KEY)
-    except (AuthenticationError, DecodeError):
-        return
-    raise AssertionError("opened without its key")
+    for opener in (open_sealed, open_notice):
+        try:
+            opener(emm, KEY)
+        except (AuthenticationError, DecodeError):
+            continue
+        raise AssertionError("opened without its key")
 
 
 def read_payload(data: bytes) -> None:
@@ -45,6 +48,17 @@ def read_payload(data: bytes) -> None:
             payload = parse_payload(kind, data)
             if len(data) <= 223:
                 assert build_payload(kind, payload) == data
+
+
+def read_notice(data: bytes) -> None:
+    """As a part of a notice that has been opened, and as the content of one."""
+    for kind in EmmKind:
+        with contextlib.suppress(DecodeError):
+            part = parse_part(kind, data)
+            if len(data) <= 222:
+                assert parse_part(kind, build_part(kind, part)) == part
+    with contextlib.suppress(DecodeError):
+        assert build_content(parse_content(data)) == data
 
 
 def read_file(data: bytes) -> None:
@@ -59,6 +73,7 @@ def TestOneInput(data: bytes) -> None:  # noqa: N802 - the name libFuzzer docume
     """The bytes in each of the roles in which they may come."""
     read_section(data)
     read_payload(data)
+    read_notice(data)
     read_file(data)
 
 

@@ -19,7 +19,7 @@ Step = tuple[str, str]
 
 def transcript() -> str:
     """All blocks as they stand in the page."""
-    return "\n\n".join(f"```\n{block}\n```" for block in (_first_card(), _second_card()))
+    return "\n\n".join(f"```\n{block}\n```" for block in (_first_card(), _second_card(), _third_card()))
 
 
 def _first_card() -> str:
@@ -72,6 +72,25 @@ def _second_card() -> str:
         ("GET RESPONSE", "00C0000000"),
     ]
     return "\n".join(["card 99999999999, key_version 255", *_play(99999999999, 255, steps)])
+
+
+def _third_card() -> str:
+    notices = {each["name"]: each["sections"] for each in load_vectors("notices.json")["notices"]}
+    message, forced = notices["to-one-card"][0], notices["to-ranges"]
+    steps = [
+        ("SELECT, no answer wanted", f"00A4040C{len(DEFAULT_AID):02X}{DEFAULT_AID.hex()}"),
+        ("PROCESS EMM to-one-card: a message for the mailbox", _emm(message)),
+        ("the same again", _emm(message)),
+        ("PROCESS EMM to-ranges, part 0: shown when all parts are there", _emm(forced[0])),
+        *((f"part {number}", _emm(part)) for number, part in enumerate(forced[1:], 1)),
+        ("PROCESS EMM fingerprint", _emm(notices["fingerprint"][0])),
+        ("GET DATA MAILBOX: three letters, two of them to be shown now", "80CADF2800"),
+        ("GET MESSAGE 1, and mark it as read", "80340100040000000100"),
+        ("GET MESSAGE 4294967295, and mark it as shown", "8034010004FFFFFFFF00"),
+        ("GET DATA MAILBOX", "80CADF2800"),
+        ("GET MESSAGE 4294967295: shown, and gone", "8034000004FFFFFFFF00"),
+    ]
+    return "\n".join(["card 12345678901, key_version 1", *_play(12345678901, 1, steps)])
 
 
 def _play(address: int, key_version: int, steps: list[Step]) -> Iterator[str]:

@@ -151,8 +151,9 @@ def emm(
     last: int,
     key: bytes,
     plain: bytes,
+    form: int = 1,
 ) -> bytes:
-    tail = struct.pack(">BBHIB", 1, key_version, period, revision, part << 4 | last)
+    tail = struct.pack(">BBHIB", form, key_version, period, revision, part << 4 | last)
     length = len(address) + len(tail) + 16 + len(plain)
     head = struct.pack(">BH", table_id, 0x7000 | length) + address + tail
     return head + siv_seal(key, [head], plain)
@@ -177,6 +178,41 @@ def unique_emm(
 def open_unique_emm(master: bytes, section: bytes) -> bytes:
     head, sealed = section[:17], section[17:]
     return siv_open(card_key(master, int.from_bytes(head[3:8], "big"), head[9]), [head], sealed)
+
+
+# --- notices (docs/notices.md) ------------------------------------------------------------------------------------
+
+
+def message_content(forced: bool, start: int, end: int, texts: dict[str, str]) -> bytes:
+    out = struct.pack(">BIIB", int(forced), start, end, len(texts))
+    for language, text in texts.items():
+        tag, words = language.encode(), text.encode()
+        out += struct.pack(">B", len(tag)) + tag + struct.pack(">H", len(words)) + words
+    return out
+
+
+def fingerprint_content(start: int, end: int, duration_s: int, service_id: int, position: int) -> bytes:
+    return struct.pack(">BIIHHB", 2, start, end, duration_s, service_id, position)
+
+
+def notice_payloads(table_id: int, block: bytes, content: bytes) -> list[bytes]:
+    """One payload for each part: `block` says whom it addresses, empty for one card."""
+    head = {0x82: 17, 0x84: 16, 0x88: 12}[table_id]
+    room = 255 - head - 16 - 2 - len(block) - 2
+    pieces = [content[at : at + room] for at in range(0, len(content), room)]
+    return [payload(0, [*([block] if block else []), b"\x90" + bytes([len(piece)]) + piece]) for piece in pieces]
+
+
+def ranges_block(ranges: Sequence[Sequence[int]]) -> bytes:
+    value = b"".join(first.to_bytes(5, "big") + last.to_bytes(5, "big") for first, last in ranges)
+    return bytes([0x10, len(value)]) + value
+
+
+def members_block(addresses: Sequence[int]) -> bytes:
+    bits = [[0] * 8 for _ in range(32)]
+    for address in addresses:
+        bits[address % 256 // 8][address % 8] = 1
+    return bytes([0x11, 32]) + bytes(int("".join(map(str, byte)), 2) for byte in bits)
 
 
 # --- ECM ---------------------------------------------------------------------------------------------------------

@@ -23,6 +23,11 @@ def emm_text(vectors: dict[str, Any]) -> list[str]:
     return [_unique(each) for each in vectors["unique"]] + [_shared(each) for each in vectors["shared"]]
 
 
+def notices_text(vectors: dict[str, Any]) -> list[str]:
+    """The blocks of notices.json."""
+    return [_notice(each) for each in vectors["notices"]]
+
+
 def ecm_text(vectors: dict[str, Any]) -> list[str]:
     """The blocks of ecm.json."""
     return [_ecm(each) for each in vectors["ecms"]]
@@ -54,6 +59,20 @@ def _shared(vector: dict[str, Any]) -> str:
             *_hex(vector["section"]),
         ]
     )
+
+
+def _notice(vector: dict[str, Any]) -> str:
+    to = {0x82: f"card {vector['address']:011d}", 0x84: f"group {vector['address']}", 0x88: "global"}
+    lines = [
+        f"{vector['name']}: {vector['about']}",
+        f"{to[vector['table_id']]} key_version {vector['key_version']} number {vector['number']}",
+        "content",
+        *_hex(vector["content"]),
+    ]
+    for part, (payload, section) in enumerate(zip(vector["payloads"], vector["sections"], strict=True)):
+        number = f" {part} of {len(vector['sections']) - 1}" if len(vector["sections"]) > 1 else ""
+        lines += [f"payload{number}", *_hex(payload), f"section{number}", *_hex(section)]
+    return "\n".join(lines)
 
 
 def _ecm(vector: dict[str, Any]) -> str:

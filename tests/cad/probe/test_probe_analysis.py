@@ -14,6 +14,8 @@ from cad.probe.report import document
 from cad.probe.sections import read_emm
 from emm.errors import EmmError
 from emm.message import EmmKind, parse_emm
+from emm.notices.content import Message, build_content
+from emm.notices.seal import NoticeSealer
 from protocol.mpegts.packet import CAT_PID, NULL_PACKET, PACKET_SIZE, PAT_PID, Packing, SectionPacketizer
 from protocol.mpegts.psi import (
     CaDescriptor,
@@ -27,7 +29,7 @@ from protocol.mpegts.psi import (
 )
 from protocol.mpegts.section import LongSection, build_section
 from tests.support.mpegts_strategies import any_short_sections, cut_lists, pieces
-from tests.support.probe_streams import CA, ECM_PID, EMM_PID, RATE_BPS, SERVICE_ID, Air, ecm, emm, recording
+from tests.support.probe_streams import CA, ECM_PID, EMM_PID, LADDER, RATE_BPS, SERVICE_ID, Air, ecm, emm, recording
 
 
 def packets(pid: int, *sections: bytes) -> bytes:
@@ -66,6 +68,22 @@ def test_what_a_stream_carries_is_what_the_probe_says() -> None:
     # The second service has the ECMs of the first here.
     assert found.services[1].named_otherwise
     assert not first.named_otherwise
+
+
+def test_notices_are_counted_apart_and_are_no_version_that_falls() -> None:
+    air = Air()
+    sealer, content = NoticeSealer(LADDER), build_content(Message(False, 0, 1, (("en", "hello"),)))
+    notices = [
+        *sealer.to_card(7, 1, 9, content),
+        *sealer.to_card(7, 1, 8, content),
+        *sealer.to_members(0, [7], 1, 7, content),
+    ]
+    air.pass_time(5, [emm(7), *notices, *sealer.to_ranges([(0, 9)], 1, 6, content)[0], emm(7)])
+    air.pass_time(1)
+    found = air.report().emm
+    assert (found.sections, found.notices, found.malformed, found.versions_fell) == (6, 4, {}, 0)
+    assert (found.unique.addresses, found.group.addresses, found.to_all.addresses) == (1, 0, 0)
+    assert found.periods == [4000]
 
 
 def test_the_cycle_that_is_seen_is_the_cycle_that_was_sent() -> None:

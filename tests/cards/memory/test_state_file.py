@@ -10,16 +10,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cards.errors import StateFileError
+from cards.mailbox.contents import Incomplete, Letter, Mailbox
 from cards.memory import state_file
 from cards.memory.contents import CardKeys, CardMemory, Collection, Track
 from cards.memory.state_file import StateFile, decode, encode
 from cards.software_card import SoftwareCard
 from emm.message import EmmKind
+from emm.notices.content import Message, build_content
 from emm.plan import Right
 from tests.support.cards import ADDRESS, KEYS, LADDER, emm
 from tests.support.emm_strategies import VERSIONS, payloads
 
 BLANK = CardMemory(ADDRESS, KEYS)
+HELLO = build_content(Message(False, 0, 1, (("en", "hello"),)))
 
 
 @st.composite
@@ -38,7 +41,16 @@ def tracks(draw: st.DrawFn, kind: EmmKind) -> Track:
 def memories(draw: st.DrawFn) -> CardMemory:
     address = draw(st.integers(0, 99_999_999_999))
     keys = CardKeys.derive(LADDER, address, draw(st.integers(0, 255)))
-    return CardMemory(address, keys, {kind: draw(tracks(kind)) for kind in EmmKind}, draw(st.integers(0, 0xFFFF_FFFF)))
+    by_kind = {kind: draw(tracks(kind)) for kind in EmmKind}
+    return CardMemory(address, keys, by_kind, draw(st.integers(0, 0xFFFF_FFFF)), draw(mailboxes()))
+
+
+@st.composite
+def mailboxes(draw: st.DrawFn) -> Mailbox:
+    numbers = sorted(draw(st.sets(st.integers(1, 0xFFFF_FFFF), max_size=5)))
+    letters = tuple(Letter(number, HELLO, draw(st.booleans())) for number in numbers[1:])
+    incomplete = tuple(Incomplete(number, 2, ((1, b"ello"),)) for number in numbers[:1])
+    return Mailbox(letters, incomplete, tuple(numbers[1:]), draw(st.integers(0, 5)))
 
 
 @given(memories())
