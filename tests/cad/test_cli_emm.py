@@ -139,18 +139,18 @@ def test_what_a_damaged_stream_lost_is_said(capsys: pytest.CaptureFixture[str], 
 
 def test_a_faulty_section_does_not_hide_the_others(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     file = tmp_path / "emms.bin"
-    future = SECTIONS[1][:8] + b"\x02" + SECTIONS[1][9:]
+    future = SECTIONS[1][:8] + b"\x03" + SECTIONS[1][9:]
     file.write_bytes(SECTIONS[0] + future + SECTIONS[2])
     code, out, _ = decode(capsys, file, "--json")
     found = json.loads(out)
     assert code == 11
     assert [emm["section"] for emm in found["emms"]] == [SECTIONS[0].hex(), SECTIONS[2].hex()]
     assert found["faults"] == [
-        {"section": future.hex(), "times": 1, "reason": "EMM format 2 is unknown; this version reads format 1"}
+        {"section": future.hex(), "times": 1, "reason": "EMM format 3 is unknown; this version reads 1 and 2"}
     ]
     code, out, _ = decode(capsys, file)
     assert code == 11
-    assert "EMM format 2 is unknown" in out
+    assert "EMM format 3 is unknown" in out
     assert "2 EMMs, 2 different; 1 faulty" in out
 
 
