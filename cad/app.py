@@ -14,6 +14,7 @@ import structlog
 from cad import keystore
 from cad.air.muxes import system_random
 from cad.air.on_air import OnAir
+from cad.ecmg.events import EventFeed
 from cad.ecmg.server import EcmgServer
 from cad.errors import CadError, StateError
 from cad.frame import logs
@@ -178,6 +179,7 @@ class Daemon:
         self._people.follow(settings.technicians.people if settings.technicians else ())
         if self.ecmg is not None and settings.ecmg is not None:
             self.ecmg.follow(settings.ecmg, settings.networks)
+            self.events.wake()
         self._settings = settings
         self.health.set("settings", True)
         return f"{len(changes)} cards changed, networks built anew: {', '.join(rebuilt) or 'none'}"
@@ -191,7 +193,7 @@ class Daemon:
         )
 
     async def _close_ledger(self) -> None:
-        for task in ("ledger", "upkeep", "due", "outbox", "intake"):
+        for task in ("ledger", "upkeep", "due", "outbox", "intake", "events"):
             await self.supervisor.stop(task)
         await self.ledger.close()
 
@@ -244,6 +246,9 @@ class Daemon:
             self.health,
             self.supervisor,
         )
+        self.events = EventFeed(self.ledger, self.clock, self.ecmg.follow_events)
+        await self.events.refresh()
+        self.supervisor.start("events", self.events.run)
         await self.ecmg.start(self._scrambler_listener)
 
     def _start_tasks(self) -> None:

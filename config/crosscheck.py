@@ -7,7 +7,7 @@ import difflib
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 
-from config import ecmg_checks
+from config import ecmg_checks, event_checks
 from config.errors import Problem
 from config.fields import is_loopback, listen_address
 from config.settings import (
@@ -32,6 +32,7 @@ def problems(settings: Settings) -> list[Problem]:
         *_twice("(host, port) of streams", "port", ((at, (one.host, one.port)) for at, one in _streams(settings))),
         *_operators(settings),
         *_card_ranges(settings),
+        *event_checks.problems(settings),
         *ecmg_checks.problems(settings),
         *_people(settings),
     ]
@@ -69,9 +70,9 @@ def remarks(settings: Settings) -> list[Problem]:
     for i, operator in enumerate(settings.operators):
         if not operator.card_ranges:
             found.append(Problem(f"operators.{i}", f"operator {operator.id} has no card_ranges: it can use no card"))
-        if not operator.products:
+        if not operator.products and not operator.events_on:
             found.append(Problem(f"operators.{i}", f"operator {operator.id} has no products: it can sell nothing"))
-    return [*found, *ecmg_checks.remarks(settings)]
+    return [*found, *event_checks.remarks(settings), *ecmg_checks.remarks(settings)]
 
 
 def _multiplexes(settings: Settings) -> Iterator[tuple[str, MultiplexSettings]]:
@@ -167,6 +168,8 @@ def _operators(settings: Settings) -> Iterator[Problem]:
             continue
         known = {product.id for product in networks[operator.network].products}
         yield from _references(f"{at}.products", f"product of network {operator.network}", operator.products, known)
+        known = {service.id for service in networks[operator.network].services}
+        yield from _references(f"{at}.events_on", f"service of network {operator.network}", operator.events_on, known)
 
 
 def _people(settings: Settings) -> Iterator[Problem]:

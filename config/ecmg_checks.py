@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 from config.errors import Problem
+from config.event_checks import event_services
 from config.fields import is_loopback, listen_address
 from config.settings import PRODUCTS_PER_SERVICE_MAX, Settings
 
@@ -65,12 +66,15 @@ def _too_many_products(settings: Settings) -> Iterator[Problem]:
     for i, network in enumerate(settings.networks):
         for j, service in enumerate(network.services):
             triplet = (service.original_network_id, service.transport_stream_id, service.service_id)
-            found[triplet][f"networks.{i}.services.{j}"] = sum(service.id in one.services for one in network.products)
+            events = network.events_at_once if service.id in event_services(settings, network.id) else 0
+            found[triplet][f"networks.{i}.services.{j}"] = events + sum(
+                service.id in one.services for one in network.products
+            )
     for places in found.values():
         total = sum(places.values())
         if len(places) > 1 and total > PRODUCTS_PER_SERVICE_MAX:
             text = (
-                f"the same service is in {len(places)} networks and in {total} products of them; an ECM has room for"
-                f" {PRODUCTS_PER_SERVICE_MAX}"
+                f"the same service is in {len(places)} networks and in {total} products and events of them; an ECM has"
+                f" room for {PRODUCTS_PER_SERVICE_MAX}"
             )
             yield Problem(list(places)[-1], text)

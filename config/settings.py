@@ -19,6 +19,7 @@ from config.fields import (
     Host,
     ListenAddress,
     Port,
+    ProductId,
     Slug,
     SocketPath,
     StreamHost,
@@ -30,6 +31,7 @@ from config.fields import listen_address as listen_address
 from config.technicians import TechniciansSettings
 
 PRODUCTS_PER_SERVICE_MAX: Final = 11  # wrapped session keys that an ECM of 256 bytes can hold
+PRODUCTS_IN_PACKET_MAX: Final = 7  # as many as let an ECM with two words of 8 bytes stay in one TS packet
 TABLES_KBPS: Final = 16  # PAT and CAT of a stream of ours: two packets every 0.2 s
 
 
@@ -284,18 +286,36 @@ class ProductSettings(Table):
     """[[networks.products]] What one key opens. `product_id` goes on the air: never give it to another product."""
 
     id: Slug
-    product_id: Annotated[int, Field(ge=1, le=0xFFFF)]
+    product_id: ProductId
     services: Annotated[tuple[Slug, ...], Field(strict=False, min_length=1)]
 
 
 class NetworkSettings(Table):
-    """[[networks]] One cable or IPTV distribution."""
+    """[[networks]] One cable or IPTV distribution.
+
+    `event_products`: the first and the last product_id of those that events are given, one for each event in an epoch.
+    `events_at_once`: how many events may run on one service at the same time.
+    """
 
     id: Slug
     multiplexes: Annotated[tuple[MultiplexSettings, ...], Field(strict=False)] = ()
     streams: Annotated[tuple[StreamSettings, ...], Field(strict=False)] = ()
     services: Annotated[tuple[ServiceSettings, ...], Field(strict=False)] = ()
     products: Annotated[tuple[ProductSettings, ...], Field(strict=False)] = ()
+    event_products: Annotated[tuple[ProductId, ProductId], Field(strict=False)] | None = None
+    events_at_once: Annotated[int, Field(ge=1, le=10)] = 2
+
+    @model_validator(mode="after")
+    def _pool_ordered(self) -> Self:
+        if self.event_products is not None and self.event_products[0] > self.event_products[1]:
+            raise ValueError("event_products: write the lower number first")
+        return self
+
+    @property
+    def event_numbers(self) -> range:
+        """The numbers for the products of events; empty where there is none."""
+        first, last = self.event_products or (1, 0)
+        return range(first, last + 1)
 
     @property
     def outlets(self) -> tuple[Outlet, ...]:
@@ -317,11 +337,15 @@ class CardRange(Table):
 
 
 class OperatorSettings(Table):
-    """[[operators]] A tenant: the products it may sell and the cards that are its own."""
+    """[[operators]] A tenant: the products it may sell, and the cards that are its own.
+
+    `events_on`: the services on which it may sell events.
+    """
 
     id: Slug
     network: Slug
     products: Annotated[tuple[Slug, ...], Field(strict=False)] = ()
+    events_on: Annotated[tuple[Slug, ...], Field(strict=False)] = ()
     card_ranges: Annotated[tuple[CardRange, ...], Field(strict=False)] = ()
     time_zone: TimeZoneName = "Europe/Helsinki"
 

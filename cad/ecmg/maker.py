@@ -50,8 +50,8 @@ class SealingMaker:
 
     def make(self, cp_number: int, words: Sequence[bytes], access_criteria: bytes) -> bytes:
         """Return the ECM of this crypto-period; table_id follows its parity. Raises OrderRefusedError."""
-        audience = self._book.audience(access_criteria)
         now = int(self._clock.now())
+        audience = self._book.audience(access_criteria, now)
         try:
             header = EcmHeader(
                 Parity.ODD if cp_number & 1 else Parity.EVEN, now, audience.service_id, self._epoch_of(now)

@@ -19,6 +19,7 @@ from cad.frame.clock import Clock
 from cad.frame.health import Health
 from cad.frame.metrics import OTHER, Metrics
 from cad.frame.supervisor import Supervisor
+from cad.ledger.model import EventWindow
 from config.ecmg import EcmgSettings, ScramblerSettings
 from config.settings import NetworkSettings
 from emm.calendar import Calendar
@@ -47,7 +48,7 @@ REASONS: Final = {int(status): status.name.lower() for status in ErrorStatus}
 
 
 class EcmgServer:
-    """Serves ECMs on one listening socket. `start`, `follow` settings that are loaded anew, `stop`."""
+    """Serves ECMs on one listening socket. `start`, `follow` settings that are loaded anew, `follow_events`, `stop`."""
 
     def __init__(
         self,
@@ -133,12 +134,28 @@ class EcmgServer:
             if name not in self._trouble:
                 self._health.set("scrambler", True, subject=name)
 
+    def follow_events(self, events: Sequence[EventWindow]) -> None:
+        """Take these events from the next ECM on."""
+        self._book.follow_events(events)
+
     def facts(self) -> dict[str, Any]:
         """What `cad status` shows."""
         return {
             "listen": self._settings.listen,
             "connections": len(self._connections),
             "streams": self._ids.streams,
+            "events": [
+                {
+                    "network": event.network,
+                    "service": event.service,
+                    "product_id": event.product_id,
+                    "starts_at": clocks.spell(event.starts_at),
+                    "ends_at": clocks.spell(event.ends_at),
+                    "running": event.starts_at <= self._clock.now() < event.ends_at,
+                }
+                for event in self._book.events
+                if event.ends_at > self._clock.now()
+            ],
             "scramblers": [
                 {
                     "scrambler": connection.client.id,

@@ -1,10 +1,12 @@
-"""Whom access criteria stand for: the services and products of the settings."""
+"""Whom access criteria stand for: the services and products of the settings, and the events that run."""
 
-from collections.abc import Iterable, Iterator
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from config.settings import NetworkSettings
+from cad.ledger.model import EventWindow
+from config.settings import PRODUCTS_PER_SERVICE_MAX, NetworkSettings
 from protocol import access_criteria
 from protocol.access_criteria import AccessCriteria, ProductsCriteria, ServiceCriteria
 from protocol.errors import DecodeError
@@ -22,51 +24,84 @@ class Audience:
     product_ids: tuple[int, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """An audience, and the time for which it is the right one."""
+
+    audience: Audience
+    since: float
+    until: float
+
+
 class ServiceBook:
-    """Finds the audience of access criteria; `follow` settings that have changed."""
+    """Finds the audience of access criteria; `follow` settings that have changed, `follow_events` other events."""
 
     def __init__(self, networks: Iterable[NetworkSettings]) -> None:
+        self._networks: tuple[NetworkSettings, ...] = ()
+        self._events: tuple[EventWindow, ...] = ()
         self._services: dict[ServiceCriteria, Audience] = {}
+        self._plans: dict[ServiceCriteria, list[EventWindow]] = {}
         self._products: dict[int, frozenset[int]] = {}
-        self._found: dict[bytes, Audience] = {}
+        self._found: dict[bytes, _Found] = {}
         self.follow(networks)
+
+    @property
+    def events(self) -> Sequence[EventWindow]:
+        """The events that it knows."""
+        return self._events
 
     def follow(self, networks: Iterable[NetworkSettings]) -> None:
         """Take these networks from now on. A service that several of them carry has the products of all of them."""
+        self._networks = tuple(networks)
         services: dict[ServiceCriteria, set[int]] = {}
         self._products = {}
-        for network in networks:
+        for network in self._networks:
             ids = {service.id: service.service_id for service in network.services}
             for product in network.products:
                 self._products[product.product_id] = frozenset(ids.values())
             for criteria, product_ids in _services_of(network):
                 services.setdefault(criteria, set()).update(product_ids)
         self._services = {one: Audience(one.service_id, tuple(sorted(ids))) for one, ids in services.items()}
+        self.follow_events(self._events)
+
+    def follow_events(self, events: Iterable[EventWindow]) -> None:
+        """Take these events from now on; one on a service that is not in the settings is for nobody."""
+        self._events = tuple(events)
+        criteria = {
+            (network.id, service.id): one
+            for network in self._networks
+            for service, (one, _) in zip(network.services, _services_of(network), strict=True)
+        }
+        self._plans = {}
+        for event in sorted(self._events, key=lambda event: (event.starts_at, event.product_id)):
+            if (found := criteria.get((event.network, event.service))) is not None:
+                self._plans.setdefault(found, []).append(event)
         self._found.clear()
 
-    def audience(self, data: bytes) -> Audience:
-        """Return for whom an ECM with these access criteria is. Raises OrderRefusedError for all that are not right."""
+    def audience(self, data: bytes, now: float) -> Audience:
+        """Return for whom an ECM made now is. Raises OrderRefusedError for access criteria that are not right."""
         found = self._found.get(data)
-        if found is None:
+        if found is None or not found.since <= now < found.until:
             try:
-                found = self._look_up(access_criteria.parse(data))
+                found = self._look_up(access_criteria.parse(data), now)
             except DecodeError as error:
                 raise refusal(str(error)) from None
             if len(self._found) >= CACHED_MAX:
                 self._found.clear()
             self._found[data] = found
-        return found
+        return found.audience
 
-    def _look_up(self, criteria: AccessCriteria) -> Audience:
+    def _look_up(self, criteria: AccessCriteria, now: float) -> _Found:
         if isinstance(criteria, ProductsCriteria):
-            return self._named(criteria)
-        found = self._services.get(criteria)
+            return _Found(self._named(criteria), -math.inf, math.inf)
+        always = self._services.get(criteria)
         spelled = f"{criteria.original_network_id}/{criteria.transport_stream_id}/{criteria.service_id}"
-        if found is None:
+        if always is None:
             raise refusal(
                 f"there is no service {spelled} in the settings (original network, transport stream, service)"
             )
-        if not found.product_ids:
+        found = _with_events(always, self._plans.get(criteria, ()), now)
+        if not found.audience.product_ids:
             raise refusal(f"service {spelled} is in no product: nobody could open its ECM")
         return found
 
@@ -77,6 +112,18 @@ class ServiceBook:
         if criteria.service_id and not any(criteria.service_id in self._products[one] for one in criteria.product_ids):
             raise refusal(f"there is no service {criteria.service_id} in the network of these products")
         return Audience(criteria.service_id, tuple(sorted(criteria.product_ids)))
+
+
+def _with_events(always: Audience, plan: Sequence[EventWindow], now: float) -> _Found:
+    """Add the events that run now; never so many that the ECM could not be made for those who always open it."""
+    edges = [edge for event in plan for edge in (event.starts_at, event.ends_at)]
+    since = max((edge for edge in edges if edge <= now), default=-math.inf)
+    until = min((edge for edge in edges if edge > now), default=math.inf)
+    room = PRODUCTS_PER_SERVICE_MAX - len(always.product_ids)
+    running = [event.product_id for event in plan if event.starts_at <= now < event.ends_at][:room]
+    if not running:
+        return _Found(always, since, until)
+    return _Found(Audience(always.service_id, tuple(sorted({*always.product_ids, *running}))), since, until)
 
 
 def refusal(what: str) -> OrderRefusedError:

@@ -67,6 +67,7 @@ class Batch:
     messages: list[OutboxMessage] = field(default_factory=list)
     told: list[FactRow] = field(default_factory=list)
     connection: Connection | None = None
+    events_changed: bool = False
 
     def run(self, connection: Connection, intakes: Sequence[Intake]) -> list[Outcome]:
         """Decide on all and write all; the caller commits."""
@@ -133,6 +134,9 @@ class Batch:
         if (offer := decision.offer_row) is not None:
             key = (offer.operator, offer.offer)
             (writes.offers if key in self.state.offers else writes.new_offers).add(key)
+            self.events_changed |= offer.event
+            self.state.add_event_keys(decision.event_keys)
+            writes.event_keys += [(one.product_id, one.epoch, one.offer_id, one.until) for one in decision.event_keys]
         told: list[Fact] = list(decision.card_facts)
         followed: list[SubscriptionRow] = []
         for row in decision.subscription_rows:
@@ -142,7 +146,7 @@ class Batch:
                 self.state.subscriptions.get(key),
                 row,
                 self.now,
-                event=self.state.offers_by_id[row.offer_id].kind == facts.EVENT,
+                event=self.state.offers_by_id[row.offer_id].event,
                 with_card=decision.with_card,
             )
             followed.append(after)

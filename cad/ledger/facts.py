@@ -12,8 +12,6 @@ from protocol.portal.invoice import InvoiceFact
 WAITING: Final = 0
 RUNNING: Final = 1
 OVER: Final = 2
-EVENT: Final = "event"
-"""The kind of an offer that is bought once and not by the month."""
 
 
 def follow(
@@ -27,8 +25,9 @@ def follow(
     facts: list[Fact] = []
     runs = after.starts_at <= now and after.live(now)
     began_at = after.starts_at if before is None else max(after.starts_at, int(now))
-    running = before is not None and before.phase == RUNNING
-    if before is not None and running and _goes_on(before, after, runs=runs, event=event):
+    # What is over was told when it came, but for an event, whose end is no fact.
+    running = before is not None and before.phase == RUNNING and before.live(now)
+    if before is not None and running and _goes_on(before, after, now, runs=runs, event=event):
         if before.address != after.address and not with_card:
             facts.append(Fact(after.address, "service-moved", int(now), after, previous=before.address))
         return replace(after, phase=RUNNING, due_at=None if event else after.ends_at), facts
@@ -81,8 +80,8 @@ def spell(
     )
 
 
-def _goes_on(before: SubscriptionRow, after: SubscriptionRow, *, runs: bool, event: bool) -> bool:
+def _goes_on(before: SubscriptionRow, after: SubscriptionRow, now: float, *, runs: bool, event: bool) -> bool:
     """Return whether what runs goes on running without a fact of its own."""
     if before.offer_id != after.offer_id:
         return False
-    return after.ends_at == before.ends_at if event else runs
+    return after.live(now) if event else runs

@@ -19,6 +19,7 @@ from cad.ledger.model import (
     AuditHead,
     CardChange,
     CardView,
+    EventWindow,
     FirstAir,
     Grants,
     Intake,
@@ -49,11 +50,16 @@ def _no_messages(messages: Sequence[OutboxMessage]) -> None:
     """Nobody publishes: the messages wait in the outbox."""
 
 
+def _nobody_asks() -> None:
+    """Nobody wants to know of events."""
+
+
 class Ledger:
     """The only truth (D12). All calls raise LedgerUnavailable while the disk fails; then `recover` must succeed first.
 
     `promise(operator, now)` is asked on the event loop, once a commit for each operator in it. `on_messages` is called
-    on the event loop with what a commit put into the outbox, just before the commit returns.
+    on the event loop with what a commit put into the outbox, just before the commit returns; `on_events` in the same
+    way when `events` may be others than before.
     """
 
     def __init__(self, store: Store, executor: ThreadPoolExecutor, clock: Clock, promise: Promiser) -> None:
@@ -62,6 +68,7 @@ class Ledger:
         self._clock = clock
         self.promise = promise
         self.on_messages: Callable[[Sequence[OutboxMessage]], None] = _no_messages
+        self.on_events: Callable[[], None] = _nobody_asks
         self._published: list[int] = []
         self._usable = asyncio.Event()
         self._usable.set()
@@ -229,6 +236,11 @@ class Ledger:
         grants, now = self._store.grants, self._clock.now()
         return await self._run(self._store.read, lambda held: reading.card_view(held, address, grants, now))
 
+    async def events(self) -> list[EventWindow]:
+        """Return all events that are not over, of all networks."""
+        grants, now = self._store.grants, self._clock.now()
+        return await self._run(self._store.read, lambda held: reading.event_windows(held, grants, now))
+
     async def find_cards(self, operator: str, subscriber: str) -> list[int]:
         """Return the cards of one subscriber."""
         return await self._run(self._store.read, lambda held: reading.find_cards(held, operator, subscriber))
@@ -331,6 +343,9 @@ class Ledger:
         outgoing = self._store.outgoing
         if messages := [outgoing.popleft() for _ in range(len(outgoing))]:
             self.on_messages(messages)
+        if self._store.events_changed:
+            self._store.events_changed = False
+            self.on_events()
         return result
 
 

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol, Self
 from zoneinfo import ZoneInfo
 
-from config.settings import Settings
+from config.settings import NetworkSettings, OperatorSettings, Settings
+from emm.calendar import Calendar
 from emm.plan import Right
 from protocol.portal.codes import Code
 from protocol.portal.commands import AnyCommand
@@ -33,6 +34,31 @@ HEADEND: Final = ""
 
 
 @dataclass(frozen=True, slots=True)
+class EventGrant:
+    """Where an operator may sell events, and with which numbers.
+
+    `sellers`: all operators of the network, who share the numbers and the room in the ECMs of its services.
+    """
+
+    services: frozenset[str]
+    numbers: range
+    at_once: int
+    calendar: Calendar
+    sellers: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class EventWindow:
+    """An event as the ECMs of its service know it: its product is in them from `starts_at` until before `ends_at`."""
+
+    network: str
+    service: str
+    product_id: int
+    starts_at: int
+    ends_at: int
+
+
+@dataclass(frozen=True, slots=True)
 class OperatorGrant:
     """What the headend lets one operator do: product slug → product_id, address ranges (both ends included)."""
 
@@ -41,6 +67,7 @@ class OperatorGrant:
     ranges: tuple[tuple[int, int], ...]
     multiplexes: tuple[str, ...]
     time_zone: str = "UTC"
+    events: EventGrant | None = None
 
     @property
     def zone(self) -> ZoneInfo:
@@ -72,6 +99,7 @@ class Grants:
                 ranges=tuple((one.first, one.last) for one in operator.card_ranges),
                 multiplexes=tuple(outlet.id for outlet in network.outlets),
                 time_zone=operator.time_zone,
+                events=_event_grant(settings, operator, network),
             )
         return cls(operators)
 
@@ -89,6 +117,19 @@ class Grants:
         """Return the multiplexes of the operator's network."""
         grant = self.operators.get(operator)
         return grant.multiplexes if grant is not None else ()
+
+
+def _event_grant(settings: Settings, operator: OperatorSettings, network: NetworkSettings) -> EventGrant | None:
+    if not operator.events_on:
+        return None
+    calendar = settings.calendar
+    return EventGrant(
+        services=frozenset(operator.events_on),
+        numbers=network.event_numbers,
+        at_once=network.events_at_once,
+        calendar=Calendar(calendar.period_days, calendar.epoch_periods, calendar.overlap_periods),
+        sellers=frozenset(one.id for one in settings.operators if one.network == network.id),
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from cad.ledger.model import (
     OPEN_STATES,
     CardView,
     ChangeView,
+    EventWindow,
     Grants,
     OpenChange,
     OutboxMessage,
@@ -80,8 +81,7 @@ class Products:
     def __init__(self, connection: Connection, grants: Grants) -> None:
         self._per_offer: dict[int, dict[str, int]] = {}
         for offer in rows.all_offers(connection):
-            granted = grants.products(offer.operator)
-            self._per_offer[offer.id] = {slug: granted[slug] for slug in offer.slugs() if slug in granted}
+            self._per_offer[offer.id] = offer.listed(grants.products(offer.operator))
         size = max(self._per_offer, default=0) + 1
         self._counts = np.zeros(size, np.int64)
         self._first = np.zeros(size, np.int64)
@@ -222,6 +222,18 @@ def card_view(connection: Connection, address: int, grants: Grants, now: float) 
         open_until=card.open_until,
         replaced_by=card.replaced_by,
     )
+
+
+def event_windows(connection: Connection, grants: Grants, now: float) -> list[EventWindow]:
+    """Return the events that are not over, as ECMs need them; without those on services that are not granted (I10)."""
+    found = []
+    for offer in rows.events(connection, now):
+        grant = grants.operators.get(offer.operator)
+        if grant is None or grant.events is None or offer.service not in grant.events.services:
+            continue
+        window = (offer.product_id, offer.starts_at, offer.ends_at)
+        found.append(EventWindow(grant.network, offer.service, *[value or 0 for value in window]))
+    return found
 
 
 def find_cards(connection: Connection, operator: str, subscriber: str) -> list[int]:

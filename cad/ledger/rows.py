@@ -25,10 +25,10 @@ from sqlalchemy import (
 
 from cad.ledger import schema
 from cad.ledger.model import Order
-from cad.ledger.working import Answered, CardRow, FactRow, OfferRow, SubscriptionRow, WorkingSet
+from cad.ledger.working import Answered, CardRow, EventKey, FactRow, OfferRow, SubscriptionRow, WorkingSet
 from protocol.portal.card_commands import CardReplace
 from protocol.portal.invoice import InvoiceReplay
-from protocol.portal.offer_commands import OfferPut, OfferWithdraw
+from protocol.portal.offer_commands import EVENT, OfferPut, OfferWithdraw
 from protocol.portal.subscription_commands import SubscriptionEnd, SubscriptionPut
 
 KEYS_MAX: Final = 10_000
@@ -116,11 +116,26 @@ def load(connection: Connection, orders: Sequence[Order], now: float) -> Working
     for operator, names in needs.offers.items():
         for row in by_keys(connection, _OFFERS_BY_NAME, names, of_operator=operator):
             state.add_offer(_offer(row))
+    if any(isinstance(order.command, OfferPut) and order.command.kind == EVENT for order in orders):
+        load_events(connection, state, now)
     needs.cards.update(_cards_of_changed_offers(connection, orders, state, now))
     load_cards(connection, state, needs.cards, now)
     for order in needs.replays:
         state.replays[order.operator, order.command.id] = facts_again(connection, order)
     return state
+
+
+def load_events(connection: Connection, state: WorkingSet, now: float) -> None:
+    """Add all events that are not over, and which keys events have in epochs that are not over."""
+    for offer in events(connection, now):
+        state.add_offer(offer)
+    table = schema.event_keys
+    state.add_event_keys(EventKey(*row) for row in connection.execute(select(table).where(table.c.until > now)))
+
+
+def events(connection: Connection, now: float) -> list[OfferRow]:
+    """Return all events of all operators that are not over."""
+    return [_offer(row) for row in connection.execute(select(schema.offers).where(_offers.ends_at > now))]
 
 
 def facts_again(connection: Connection, order: Order) -> tuple[FactRow, ...]:
@@ -198,7 +213,7 @@ def _cards_of_changed_offers(
     for order in orders:
         if isinstance(order.command, OfferPut):
             row = state.offers.get((order.operator, order.command.offer))
-            if row is not None and set(row.slugs()) != set(order.command.products):
+            if row is not None and (row.event or set(row.slugs()) != set(order.command.products)):
                 changed.add(row.id)
     return cards_with_offers(connection, changed, now) if changed else set()
 
@@ -221,6 +236,10 @@ def _offer(row: Any) -> OfferRow:
         row.terms,
         row.choose,
         row.withdrawn_at,
+        row.service,
+        row.starts_at,
+        row.ends_at,
+        row.product_id,
     )
 
 
@@ -275,7 +294,21 @@ _CARD_COLUMNS: Final = (
     "open_until",
     "replaced_by",
 )
-_OFFER_COLUMNS: Final = ("rev", "kind", "names", "heading", "products", "changed_at", "terms", "choose", "withdrawn_at")
+_OFFER_COLUMNS: Final = (
+    "rev",
+    "kind",
+    "names",
+    "heading",
+    "products",
+    "changed_at",
+    "terms",
+    "choose",
+    "withdrawn_at",
+    "service",
+    "starts_at",
+    "ends_at",
+    "product_id",
+)
 _SUBSCRIPTION_COLUMNS: Final = (
     "rev",
     "address",
@@ -321,6 +354,7 @@ class Writes:
     outbox: list[tuple[Any, ...]] = field(default_factory=list)
     audit: list[tuple[Any, ...]] = field(default_factory=list)
     facts: list[tuple[Any, ...]] = field(default_factory=list)
+    event_keys: list[tuple[Any, ...]] = field(default_factory=list)
 
     def flush(self, connection: Connection, state: WorkingSet) -> None:
         """Write all, parents before children."""
@@ -333,6 +367,7 @@ class Writes:
         _INSERTS["outbox"].run(connection, self.outbox)
         _INSERTS["audit"].run(connection, self.audit)
         _INSERTS["facts"].run(connection, self.facts)
+        _INSERTS["event_keys"].run(connection, self.event_keys)
 
 
 def _put(connection: Connection, table: str, rows: Mapping[Any, Any], new: set[Any], changed: set[Any]) -> None:

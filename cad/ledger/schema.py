@@ -95,9 +95,33 @@ offers: Final = Table(
     Column("terms", Text),
     Column("choose", Integer),
     Column("withdrawn_at", Double),
+    Column("service", Text),
+    Column("starts_at", BIG),
+    Column("ends_at", BIG),
+    Column("product_id", Integer),
     UniqueConstraint("operator", "offer"),
 )
-"""`choose`: how many of a mix's products. `withdrawn_at`: not sold any more since then."""
+"""`choose`: how many of a mix's products. `withdrawn_at`: not sold any more since then. `service` to `product_id`: only
+of events; the number may change with the window, and stays when the event is over.
+"""
+Index(
+    "ix_offers_ends_at",
+    offers.c.ends_at,
+    sqlite_where=offers.c.ends_at.is_not(None),
+    postgresql_where=offers.c.ends_at.is_not(None),
+)
+
+event_keys: Final = Table(
+    "event_keys",
+    metadata,
+    Column("product_id", Integer, nullable=False),
+    Column("epoch", Integer, nullable=False),
+    Column("offer_id", BIG, ForeignKey("offers.id"), nullable=False),
+    Column("until", BIG, nullable=False),
+    PrimaryKeyConstraint("product_id", "epoch"),
+)
+"""Which event has or had the key of a number in an epoch: never two of them. `until`: the end of the epoch."""
+Index("ix_event_keys_until", event_keys.c.until)
 
 subscriptions: Final = Table(
     "subscriptions",

@@ -47,6 +47,7 @@ class Store:
     """Opens, changes and reads the ledger. One thread only.
 
     `outgoing` gathers what commits put into the outbox; any thread may take from it. `warnings` says what is suspect.
+    `events_changed` is set when the events may be others than before; who has looked at them clears it.
     """
 
     def __init__(self, path: Path, key: bytes, options: LedgerOptions) -> None:
@@ -55,6 +56,7 @@ class Store:
         self.options = options
         self.warnings: list[str] = []
         self.highest_time = 0.0
+        self.events_changed = False
         self._anchor_path = path.with_name(path.name + ANCHOR_SUFFIX)
         self._key = key
         self.outgoing: deque[OutboxMessage] = deque()
@@ -92,6 +94,7 @@ class Store:
             found = upkeep.changes_from(self._batch(now), connection, self._reported_change)
             waiting = reading.pending(connection, 0, rows.KEYS_MAX)
         self._reported_change = self._counters.change_seq
+        self.events_changed = True
         log.warning("ledger is usable again", found_committed=len(found))
         self.outgoing.extend(waiting)
         return found
@@ -225,6 +228,7 @@ class Store:
         self._counters = batch.counters
         self.highest_time = batch.now
         self.outgoing.extend(batch.messages)
+        self.events_changed |= batch.events_changed
         return result
 
     def _alone(self, intake: Intake, now: float, promises: Mapping[str, Promise]) -> Outcome:

@@ -10,6 +10,7 @@ from typing import Final
 from emm.plan import Right
 from protocol.portal.codes import Code
 from protocol.portal.invoice import FactName
+from protocol.portal.offer_commands import EVENT
 from protocol.portal.terms import Terms
 
 REVISION_MAX: Final = 0xFFFF_FFFF
@@ -64,6 +65,21 @@ class OfferRow:
     terms: str | None = None
     choose: int | None = None
     withdrawn_at: float | None = None
+    service: str | None = None
+    starts_at: int | None = None
+    ends_at: int | None = None
+    product_id: int | None = None
+
+    @property
+    def event(self) -> bool:
+        """Whether it is an event, which has a window and a product of its own."""
+        return self.kind == EVENT
+
+    def listed(self, granted: Mapping[str, int]) -> dict[str, int]:
+        """Return the product_ids of what it may open, by slug; what is not granted is left out (I10)."""
+        if self.product_id is not None:
+            return {"": self.product_id}
+        return {slug: granted[slug] for slug in self.slugs() if slug in granted}
 
     def slugs(self) -> tuple[str, ...]:
         """Return the slugs of its products."""
@@ -103,6 +119,12 @@ class SubscriptionRow:
         if self.choice is None:
             return offer.slugs()
         return tuple(slug for slug in self.chosen() if slug in offer.slugs())
+
+    def product_ids(self, offer: OfferRow, granted: Mapping[str, int]) -> list[int]:
+        """Return the product_ids that its offer opens for it; a product that is not granted is none of them (I10)."""
+        if offer.product_id is not None:
+            return [offer.product_id]
+        return [granted[slug] for slug in self.opened(offer) if slug in granted]
 
     def live(self, now: float) -> bool:
         """Return whether it opens something now or later."""
@@ -148,6 +170,16 @@ class FactRow:
 
 
 @dataclass(frozen=True, slots=True)
+class EventKey:
+    """A row of `event_keys`."""
+
+    product_id: int
+    epoch: int
+    offer_id: int
+    until: int
+
+
+@dataclass(frozen=True, slots=True)
 class Decision:
     """What one command does and how it is answered; rows replace those of the same key.
 
@@ -175,6 +207,7 @@ class Decision:
     replayed: tuple[FactRow, ...] = ()
     next_change_at: int | None = None
     resume_after: int | None = None
+    event_keys: tuple[EventKey, ...] = ()
 
     @property
     def card_rows(self) -> tuple[CardRow, ...]:
@@ -193,7 +226,10 @@ class Decision:
 
 @dataclass(slots=True)
 class WorkingSet:
-    """Rows by key. `subscriptions_of` holds at least all live subscriptions of every card in `cards`."""
+    """Rows by key. `subscriptions_of` holds at least all live subscriptions of every card in `cards`.
+
+    Where an event is put, all events that are not over are in `offers`, and `event_keys` has what they hold.
+    """
 
     cards: dict[int, CardRow] = field(default_factory=dict)
     offers: dict[tuple[str, str], OfferRow] = field(default_factory=dict)
@@ -202,6 +238,7 @@ class WorkingSet:
     by_card: defaultdict[int, dict[int, SubscriptionRow]] = field(default_factory=lambda: defaultdict(dict))
     answered: dict[tuple[str, str], Answered] = field(default_factory=dict)
     replays: dict[tuple[str, str], tuple[FactRow, ...]] = field(default_factory=dict)
+    event_keys: dict[tuple[int, int], EventKey] = field(default_factory=dict)
     next_offer_id: int = 1
     next_subscription_id: int = 1
 
@@ -228,6 +265,10 @@ class WorkingSet:
             self.add_offer(offer)
         for subscription in subscriptions:
             self.add_subscription(subscription)
+
+    def add_event_keys(self, keys: Iterable[EventKey]) -> None:
+        """Put in which event has which key."""
+        self.event_keys.update({(key.product_id, key.epoch): key for key in keys})
 
     def cards_with(self, offer_id: int, now: float) -> tuple[int, ...]:
         """Return the cards that have a live subscription to an offer, rising."""
@@ -263,10 +304,9 @@ def rights_of(
 ) -> list[Right]:
     """Return the rights that subscriptions give; a product that is not granted gives none (I10)."""
     return [
-        Right(products[slug], row.starts_at, row.ends_at)
+        Right(product_id, row.starts_at, row.ends_at)
         for row in rows
-        for slug in row.opened(offers[row.offer_id])
-        if slug in products
+        for product_id in row.product_ids(offers[row.offer_id], products)
     ]
 
 

@@ -36,6 +36,9 @@ class Code(StrEnum):
     CHOICE_COUNT = "choice_count"
     CHOICE_NOT_LISTED = "choice_not_listed"
     CHOICE_LOCKED = "choice_locked"
+    EVENT_OVER = "event_over"
+    TOO_MANY_EVENTS = "too_many_events"
+    EVENT_NUMBERS_USED = "event_numbers_used"
     INTERNAL = "internal"
     # In a message on `rej`.
     UNREADABLE = "unreadable"
@@ -80,7 +83,9 @@ MEANINGS: Final[dict[Code, Meaning]] = {
     ),
     Code.CARD_FULL: Meaning("The card would hold more rights than fit into its EMM. End some subscriptions first."),
     Code.NOT_GRANTED: Meaning("The headend has not granted you a product of this offer. Ask the headend operator."),
-    Code.KIND_FIXED: Meaning("An offer does not become a mix, nor a mix another kind. Put a new offer instead."),
+    Code.KIND_FIXED: Meaning(
+        "An offer does not become a mix or an event, nor one of these another kind. Put a new offer instead."
+    ),
     Code.OFFER_WITHDRAWN: Meaning("This offer is not sold any more."),
     Code.CHOICE_NEEDED: Meaning("Please choose: the offer is a selection out of a list; `choice` is missing."),
     Code.CHOICE_NOT_OFFERED: Meaning("There is nothing to choose in this offer; leave `choice` out."),
@@ -88,6 +93,11 @@ MEANINGS: Final[dict[Code, Meaning]] = {
     Code.CHOICE_NOT_LISTED: Meaning("Something chosen is not on the offer's list; `detail` names it."),
     Code.CHOICE_LOCKED: Meaning(
         "The selection can be changed once in a calendar month; `next_change_at` says from when on it can again."
+    ),
+    Code.EVENT_OVER: Meaning("The event is over: it can be neither bought nor changed any more."),
+    Code.TOO_MANY_EVENTS: Meaning("As many events run on this service at that time as its ECMs have room for."),
+    Code.EVENT_NUMBERS_USED: Meaning(
+        "All numbers that the headend keeps for events are in use at that time. Ask the headend operator for more."
     ),
     Code.INTERNAL: Meaning(
         "The headend failed on this command alone; nothing was changed. Tell the headend operator.", retryable=True

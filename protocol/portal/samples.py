@@ -41,6 +41,8 @@ _BY_NAME: Final[dict[str, Any]] = {
 }
 """What a field of this name usually holds, wherever it stands and fits."""
 _LEFT_OUT: Final = {"reply_to"}
+_NOT_IN: Final = {"urn:cad:v1:command:offer:put": {"ends_at"}}
+"""By the `$id` of a schema: fields that do not go with the kind that the example is of."""
 _MOMENTS: Final = {_BY_NAME[name] for name in ("on_air_by", "visible_by", "ends_at")}
 
 
@@ -90,6 +92,7 @@ class _Sampler:
 
     def _object(self, schema: dict[str, Any]) -> dict[str, Any]:
         wanted = set(schema.get("required", [])) | ((_BY_NAME.keys() - _LEFT_OUT) if not self._whole else set())
+        wanted -= _NOT_IN.get(schema.get("$id", ""), set())
         properties = schema.get("properties", {})
         made = {name: self.value(each, name) for name, each in properties.items() if self._whole or name in wanted}
         if not properties and "patternProperties" in schema:

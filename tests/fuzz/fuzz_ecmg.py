@@ -40,7 +40,7 @@ class CheckingMaker:
         assert 0 <= cp_number <= 0xFFFF
         assert 1 <= len(words) <= 2
         assert {len(word) for word in words} in ({8}, {16})
-        audience = BOOK.audience(access_criteria)
+        audience = BOOK.audience(access_criteria, 0)
         assert audience.product_ids == (1,)
         return b"\x80\x70\x00"
 
@@ -105,7 +105,7 @@ def criteria(data: bytes) -> None:
     with contextlib.suppress(DecodeError):
         assert build(parse(data)) == data
     with contextlib.suppress(OrderRefusedError):
-        assert BOOK.audience(data).product_ids == (1,)
+        assert BOOK.audience(data, 0).product_ids == (1,)
 
 
 READERS = (from_the_beginning, with_an_open_stream, with_words_one_at_a_time, order, criteria)

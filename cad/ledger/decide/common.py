@@ -1,14 +1,16 @@
 """What all decisions share: who asks, and the refusals that any command may meet."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from cad.ledger.model import OperatorGrant
-from cad.ledger.working import CardRow, Decision, WorkingSet
+from cad.ledger.working import CardRow, Decision, OfferRow, WorkingSet
 from emm.errors import PlanError
 from emm.plan import WINDOWS_MAX, Right, ensure_fits
 from protocol.portal.codes import Code
+from protocol.portal.offer_commands import OfferPut
 
 NOTHING_TO_SEND: Final = "it was so already; there is nothing to send"
 
@@ -55,3 +57,24 @@ def full(rights: list[Right], now: float, address: int) -> Decision | None:
     except PlanError as error:
         return Decision(Code.CARD_FULL, str(error), card=address)
     return None
+
+
+def spell_offer(command: OfferPut, row: OfferRow | None, state: WorkingSet, context: Context) -> OfferRow:
+    """Return the row of an offer as a command states it, but for what only an event has."""
+    return OfferRow(
+        id=row.id if row is not None else state.next_offer_id,
+        operator=context.operator,
+        offer=command.offer,
+        rev=command.rev,
+        kind=command.kind,
+        names=_text(command.names),
+        heading=None if command.heading is None else _text(command.heading),
+        products=json.dumps(command.products),
+        changed_at=context.now,
+        terms=None if command.terms is None else command.terms.model_dump_json(),
+        choose=command.choose,
+    )
+
+
+def _text(texts: Mapping[str, str]) -> str:
+    return json.dumps(texts, ensure_ascii=False, separators=(",", ":"))

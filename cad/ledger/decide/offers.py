@@ -1,16 +1,15 @@
 """Decisions on offers."""
 
-import json
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 
-from cad.ledger.decide.common import NOTHING_TO_SEND, Context, full, not_granted, stale
-from cad.ledger.working import Decision, OfferRow, WorkingSet, rights_of
+from cad.ledger.decide.common import NOTHING_TO_SEND, Context, full, not_granted, spell_offer, stale
+from cad.ledger.decide.events import put_event
+from cad.ledger.working import Decision, WorkingSet, rights_of
 from protocol.portal.codes import Code
-from protocol.portal.offer_commands import MIX, OfferPut, OfferWithdraw
+from protocol.portal.offer_commands import EVENT, MIX, OfferPut, OfferWithdraw
 
-FIXED_KINDS: Final = frozenset({MIX})
+FIXED_KINDS: Final = frozenset({MIX, EVENT})
 """Kinds that no offer turns into or from: its subscriptions hold what only this kind has."""
 
 
@@ -23,19 +22,9 @@ def put_offer(command: OfferPut, state: WorkingSet, context: Context) -> Decisio
         return refused
     if row is not None and row.kind != command.kind and FIXED_KINDS & {row.kind, command.kind}:
         return Decision(Code.KIND_FIXED, f"{command.offer} is a {row.kind}; put the {command.kind} under another name")
-    new = OfferRow(
-        id=row.id if row is not None else state.next_offer_id,
-        operator=context.operator,
-        offer=command.offer,
-        rev=command.rev,
-        kind=command.kind,
-        names=_text(command.names),
-        heading=None if command.heading is None else _text(command.heading),
-        products=json.dumps(command.products),
-        changed_at=context.now,
-        terms=None if command.terms is None else command.terms.model_dump_json(),
-        choose=command.choose,
-    )
+    if command.kind == EVENT:
+        return put_event(command, row, state, context)
+    new = spell_offer(command, row, state, context)
     if row is None or set(row.slugs()) == set(command.products):
         return Decision(offer_row=new)
     offers = {**state.offers_by_id, new.id: new}
@@ -62,7 +51,3 @@ def withdraw_offer(command: OfferWithdraw, state: WorkingSet, context: Context) 
         return Decision(detail=NOTHING_TO_SEND, offer_row=replace(row, rev=command.rev))
     detail = "it is not sold any more; subscriptions to it go on"
     return Decision(detail=detail, offer_row=replace(row, rev=command.rev, withdrawn_at=context.now))
-
-
-def _text(texts: Mapping[str, str]) -> str:
-    return json.dumps(texts, ensure_ascii=False, separators=(",", ":"))

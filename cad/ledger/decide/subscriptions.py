@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from cad.ledger.decide import choosing, contract
 from cad.ledger.decide.common import NOTHING_TO_SEND, Context, full, not_granted, own_card, stale, unknown_card
+from cad.ledger.decide.events import window_of
 from cad.ledger.decide.lifecycle import IN_HANDS, Move, go, legal
 from cad.ledger.model import BLACKLISTED, REPLACED, RETURNED, STOCK, SUSPENDED
 from cad.ledger.working import CardRow, Decision, SubscriptionRow, WorkingSet, rights_of
@@ -33,6 +34,11 @@ def put_subscription(command: SubscriptionPut, state: WorkingSet, context: Conte
     opened = offer.slugs() if command.choice is None else command.choice
     if (refused := not_granted(opened, context.grant.products)) is not None:
         return replace(refused, card=command.card)
+    window: tuple[int, int | None] | Decision = (_start(command, row, context.now), command.ends_at)
+    if offer.event:
+        window = window_of(command, offer, context)
+    if isinstance(window, Decision):
+        return window
     new = SubscriptionRow(
         id=row.id if row is not None else state.next_subscription_id,
         operator=context.operator,
@@ -40,8 +46,8 @@ def put_subscription(command: SubscriptionPut, state: WorkingSet, context: Conte
         rev=command.rev,
         address=command.card,
         offer_id=offer.id,
-        starts_at=_start(command, row, context.now),
-        ends_at=command.ends_at,
+        starts_at=window[0],
+        ends_at=window[1],
         changed_at=context.now,
         choice=chosen.choice,
         choice_changed_at=chosen.changed_at,

@@ -27,30 +27,30 @@ SECOND = NetworkSettings.model_validate(
 
 def test_a_service_stands_for_every_product_that_includes_it() -> None:
     book = ServiceBook([NETWORK])
-    assert book.audience(SPORT) == Audience(101, (1, 2))
-    assert book.audience(FILM) == Audience(102, (2,))
+    assert book.audience(SPORT, 0) == Audience(101, (1, 2))
+    assert book.audience(FILM, 0) == Audience(102, (2,))
 
 
 def test_a_service_that_two_networks_carry_has_the_products_of_both() -> None:
-    assert ServiceBook([NETWORK, SECOND]).audience(SPORT) == Audience(101, (1, 2, 9))
+    assert ServiceBook([NETWORK, SECOND]).audience(SPORT, 0) == Audience(101, (1, 2, 9))
 
 
 def test_nobody_and_everybody_cannot_be_named() -> None:
     book = ServiceBook([NETWORK])
     for data in (FREE, b"", b"\x02\x00\x65", bytes.fromhex("02 0065 0063"), bytes.fromhex("01 0001 0003 0065")):
         with pytest.raises(OrderRefusedError) as refused:
-            book.audience(data)
+            book.audience(data, 0)
         assert refused.value.error_status is ErrorStatus.INV_PARAM_VALUE
         assert refused.value.error_information == (b"\x00\x0d",)
 
 
 def test_what_was_found_before_is_forgotten_with_the_settings() -> None:
     book = ServiceBook([NETWORK])
-    book.audience(SPORT)
+    book.audience(SPORT, 0)
     book.follow([SECOND])
-    assert book.audience(SPORT) == Audience(101, (9,))
+    assert book.audience(SPORT, 0) == Audience(101, (9,))
     with pytest.raises(OrderRefusedError):
-        book.audience(FILM)
+        book.audience(FILM, 0)
 
 
 def test_memory_stays_bounded_whatever_is_asked() -> None:
@@ -60,9 +60,9 @@ def test_memory_stays_bounded_whatever_is_asked() -> None:
     for turn in range(CACHED_MAX + 500):
         order = numbers[turn % 11 :] + numbers[: turn % 11]
         picked = tuple(one for place, one in enumerate(order) if turn >> place & 1) or (1,)
-        book.audience(build(ProductsCriteria(0, picked)))
+        book.audience(build(ProductsCriteria(0, picked)), 0)
         with pytest.raises(OrderRefusedError):
-            book.audience(b"\xff" + turn.to_bytes(4, "big"))
+            book.audience(b"\xff" + turn.to_bytes(4, "big"), 0)
     assert len(book._found) <= CACHED_MAX
 
 
