@@ -36,6 +36,7 @@ from cad.ledger.store import FILE_NAME
 from cad.orders.intake import Intake
 from cad.orders.outbox import Outbox
 from cad.orders.portal_link import PortalLink
+from cad.resync.desk import SnapshotDesk
 from cad.technicians.desk import Desk
 from cad.technicians.people import People
 from cad.technicians.server import open_port, what_needs_restart
@@ -122,6 +123,15 @@ class Daemon:
             system_random.random,
         )
         self.outbox = Outbox(self.link, self.ledger, self.clock, self.metrics)
+        self.snapshots = SnapshotDesk(
+            settings.node.state_dir / "snapshots",
+            self.ledger,
+            self.link,
+            self.clock,
+            self.metrics,
+            self.on_air.follow,
+        )
+        self.snapshots.open()
         self.intake = Intake(
             self.link,
             self.ledger,
@@ -131,6 +141,7 @@ class Daemon:
             {operator.id for operator in settings.operators},
             settings.mqtt.batch_max,
             settings.mqtt.linger_ms,
+            self.snapshots.take_in,
         )
         await self.on_air.start()
         self._listen()
@@ -193,8 +204,9 @@ class Daemon:
         )
 
     async def _close_ledger(self) -> None:
-        for task in ("ledger", "upkeep", "due", "outbox", "intake", "events"):
+        for task in ("ledger", "upkeep", "due", "outbox", "intake", "events", "snapshots", "snapshot pages"):
             await self.supervisor.stop(task)
+        await self.snapshots.close()
         await self.ledger.close()
 
     async def _guard_period(self) -> None:
@@ -257,6 +269,8 @@ class Daemon:
         start("broker link", self.link.run)
         start("outbox", self.outbox.run)
         start("intake", self.intake.run)
+        start("snapshots", self.snapshots.take_snapshots)
+        start("snapshot pages", self.snapshots.answer)
         start("on air", self.on_air.watch)
         start("upkeep", self._keep_up)
         start("due", self._do_due)

@@ -120,6 +120,8 @@ class Batch:
         grant = self.grants.operators.get(order.operator)
         if grant is None:
             return Decision(Code.UNKNOWN_OPERATOR, text(Code.UNKNOWN_OPERATOR))
+        if order.finding is not None:
+            return Decision(order.finding.code, order.finding.detail or text(order.finding.code))
         try:
             return decide(order.command, self.state, Context(order.operator, grant, self.now))
         except Exception:

@@ -35,3 +35,7 @@ class AuditBroken(LedgerError):  # noqa: N818 - it reads as what happened
         super().__init__(f"audit record {seq}: {reason}")
         self.seq = seq
         self.reason = reason
+
+
+class CopyBroken(LedgerError):  # noqa: N818 - it reads as what happened
+    """An operator's rows could not be read as of one moment; nothing is wrong with them."""

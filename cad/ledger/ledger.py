@@ -3,7 +3,7 @@
 import asyncio
 import json
 import math
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final, Self, TypeVar
@@ -12,8 +12,9 @@ from sqlalchemy import Connection
 
 from cad.air.roster import CardBlock, RightBlock
 from cad.frame.clock import Clock
-from cad.ledger import reading, upkeep
+from cad.ledger import copying, reading, upkeep
 from cad.ledger.batch import Batch
+from cad.ledger.copying import Copied
 from cad.ledger.errors import LedgerUnavailable
 from cad.ledger.model import (
     AuditHead,
@@ -256,6 +257,13 @@ class Ledger:
         ):
             found += block.tolist()
         return found
+
+    def copy(self, operator: str) -> AsyncGenerator[Copied, None]:
+        """Yield all rows of an operator in blocks; together, with the last one, as of one moment, which it names.
+
+        A row that comes again takes the place of the earlier one. Raises CopyBroken: begin anew.
+        """
+        return copying.copy(self._store, lambda job: self._run(self._store.read, job), operator, self._clock.now)
 
     async def load_cards(self, network: str) -> AsyncIterator[CardBlock]:
         """Yield all cards of a network in blocks, rising by address."""

@@ -133,8 +133,19 @@ def _event_grant(settings: Settings, operator: OperatorSettings, network: Networ
 
 
 @dataclass(frozen=True, slots=True)
+class Finding:
+    """What became of a command that only asks and is served outside of the ledger."""
+
+    code: Code
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Order:
-    """A command that was read: `body` and `digest` as `protocol.portal.commands` makes them."""
+    """A command that was read: `body` and `digest` as `protocol.portal.commands` makes them.
+
+    `finding`: it was served already, and only its answer is to be kept and recorded.
+    """
 
     operator: str
     command: AnyCommand
@@ -142,6 +153,7 @@ class Order:
     digest: bytes
     reply_topic: str | None = None
     correlation: bytes | None = None
+    finding: Finding | None = None
 
 
 @dataclass(frozen=True, slots=True)

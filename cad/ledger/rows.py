@@ -29,6 +29,7 @@ from cad.ledger.working import Answered, CardRow, EventKey, FactRow, OfferRow, S
 from protocol.portal.card_commands import CardReplace
 from protocol.portal.invoice import InvoiceReplay
 from protocol.portal.offer_commands import EVENT, OfferPut, OfferWithdraw
+from protocol.portal.snapshot import SnapshotCommand
 from protocol.portal.subscription_commands import SubscriptionEnd, SubscriptionPut
 
 KEYS_MAX: Final = 10_000
@@ -97,6 +98,8 @@ class Needs:
                 self.cards.update((command.card, command.replacement))
             case InvoiceReplay():
                 self.replays.append(order)
+            case SnapshotCommand():
+                pass
             case _:
                 self.cards.add(command.card)
 

@@ -16,6 +16,7 @@ from sqlalchemy import Connection, func, insert, select
 
 from cad.ledger import airing, audit, due, reading, rows, schema, upkeep
 from cad.ledger.batch import Batch, Counters
+from cad.ledger.copying import Watch
 from cad.ledger.database import Database
 from cad.ledger.errors import AuditBroken, LedgerRefused, LedgerUnavailable
 from cad.ledger.model import (
@@ -48,6 +49,7 @@ class Store:
 
     `outgoing` gathers what commits put into the outbox; any thread may take from it. `warnings` says what is suspect.
     `events_changed` is set when the events may be others than before; who has looked at them clears it.
+    `watches` are told what each commit changes; any thread may put others in their place.
     """
 
     def __init__(self, path: Path, key: bytes, options: LedgerOptions) -> None:
@@ -60,6 +62,7 @@ class Store:
         self._anchor_path = path.with_name(path.name + ANCHOR_SUFFIX)
         self._key = key
         self.outgoing: deque[OutboxMessage] = deque()
+        self.watches: tuple[Watch, ...] = ()
         self._ledger_id = ""
         self._counters = Counters(1, 1, 1, 1, 1, audit.START)
         self._reported_change = 0
@@ -89,6 +92,8 @@ class Store:
         Raises LedgerUnavailable while the fault lasts.
         """
         self.database.reopen()
+        for watch in self.watches:
+            watch.broken = True
         with self.database.transaction() as connection:
             self._load_counters(connection, now)
             found = upkeep.changes_from(self._batch(now), connection, self._reported_change)
@@ -225,6 +230,8 @@ class Store:
         batch = self._batch(now, promises)
         with self.database.transaction() as connection:
             result = job(batch, connection)
+        for watch in self.watches:
+            watch.note(batch.writes, batch.state)
         self._counters = batch.counters
         self.highest_time = batch.now
         self.outgoing.extend(batch.messages)

@@ -19,6 +19,7 @@ from cad.orders.portal_link import PortalLink
 from protocol.portal import commands, topics
 from protocol.portal.codes import Code
 from protocol.portal.errors import InvalidError, TopicError, UnreadableError
+from protocol.portal.snapshot import SnapshotCommand
 from protocol.portal.topics import CommandTopic
 
 log = structlog.get_logger(__name__)
@@ -30,6 +31,9 @@ READ_AT_ONCE: Final = 50
 
 class Intake:
     """Takes orders as long as it runs. `follow(outcomes)` is told of each commit, on the event loop.
+
+    `aside(order)` takes the commands that only ask (`snapshot`): nothing is lost with them, so they are acknowledged
+    with the others.
 
     When the ledger is unavailable nothing is acknowledged and nothing more is taken; what was taken is committed as
     soon as it is available again.
@@ -45,6 +49,7 @@ class Intake:
         operators: Container[str],
         batch_max: int,
         linger_ms: int,
+        aside: Callable[[Order], None],
     ) -> None:
         self.operators = operators
         self._link = link
@@ -52,6 +57,7 @@ class Intake:
         self._clock = clock
         self._metrics = metrics
         self._follow = follow
+        self._aside = aside
         self._batch_max = batch_max
         self._linger_s = linger_ms / 1000
         self._stopping = False
@@ -87,6 +93,8 @@ class Intake:
             message = read(received, self.operators)
             if message is None:
                 log.warning("message on a topic of no possible operator", topic=received.topic[:100])
+            elif isinstance(message, Order) and isinstance(message.command, SnapshotCommand):
+                self._aside(message)
             else:
                 messages.append(message)
         if messages:
@@ -141,12 +149,15 @@ def _read(received: Received, topic: CommandTopic, operators: Container[str]) ->
     except InvalidError as error:
         return _refusal(received, topic, error)
     body = command.body()
+    reply_topic = _reply_topic(received, topic, command.reply_to)
+    if reply_topic is None and isinstance(command, SnapshotCommand):
+        raise UnreadableError(Code.BAD_REPLY_TOPIC, "say where the snapshot is to go: response topic or `reply_to`")
     return Order(
         operator=topic.operator,
         command=command,
         body=body,
         digest=commands.digest(command, body),
-        reply_topic=_reply_topic(received, topic, command.reply_to),
+        reply_topic=reply_topic,
         correlation=received.correlation,
     )
 

@@ -9,7 +9,7 @@ import asyncio
 import secrets
 import uuid
 from collections.abc import AsyncIterator, Iterable, Sequence
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import structlog
 from paho.mqtt.packettypes import PacketTypes
@@ -32,10 +32,12 @@ from cad.portal.messages import (
     refusal,
 )
 from cad.portal.outbox import Entry, Outbox
+from cad.portal.resync import Differences, Snapshot, Snapshots
 from cad.portal.settings import PortalSettings
 from protocol.portal import topics
 from protocol.portal.commands import AnyCommand
 from protocol.portal.events import CONTENT_TYPE, SPEC_VERSION
+from protocol.portal.snapshot import AnyItem, Chosen
 
 log = structlog.get_logger("cad.portal")
 
@@ -68,6 +70,7 @@ class PortalClient:
         self._stirred = asyncio.Event()
         self._new_fact = asyncio.Event()
         self._answered: dict[str, asyncio.Event] = {}
+        self._snapshots = Snapshots(self)
 
     async def __aenter__(self) -> Self:
         await self._outbox.__aenter__()
@@ -154,6 +157,25 @@ class PortalClient:
         """Forget which events were taken: what the headend publishes again comes once more. For `invoice replay`."""
         await self._outbox.forget_facts()
 
+    async def snapshot(self, fields: Chosen | None = None, ended_after: int | None = None) -> Snapshot:
+        """Have the headend gather all that we have there as of one moment. Changes nothing. Raises SnapshotError.
+
+        `fields`: only these kinds of items and these fields of each; None: all. Subscriptions that ended at
+        `ended_after` (Unix seconds; None: now) or before are left out.
+        """
+        return await self._snapshots.request(fields, ended_after)
+
+    def items(self, snapshot: Snapshot, after: str = "", before: str | None = None) -> AsyncIterator[dict[str, Any]]:
+        """Give the items of a snapshot as JSON, in the order of their keys, from key to key. Raises SnapshotError."""
+        return self._snapshots.items(snapshot, after, before)
+
+    async def differences(self, view: Iterable[AnyItem]) -> Differences:
+        """Compare what we believe to have with what the headend has; only what differs is sent. Raises SnapshotError.
+
+        A field that any of the items names is compared in all items of its kind; one that does not name it says null.
+        """
+        return await self._snapshots.differences(view)
+
     def serves(self, version: str) -> bool | None:
         """Return whether every node of the headend takes messages of this schema version; None: no node is known."""
         online = [state for state in self.headends.values() if state.online]
@@ -215,6 +237,7 @@ class PortalClient:
             return error
         try:
             await connection.subscribe(self._replies)
+            await connection.subscribe(f"{self._replies}/+")
             await connection.subscribe(f"{topics.ROOT}/{self._settings.operator}/evt/+/+")
             await connection.subscribe(self._rejects)
             await connection.subscribe(f"{topics.ROOT}/_node/+/state", retained=True)
@@ -230,6 +253,8 @@ class PortalClient:
         for received in batch:
             if received.topic == self._replies:
                 self._hear_answer(received.payload, answers)
+            elif received.topic.startswith(f"{self._replies}/"):
+                self._snapshots.hear(received.topic.rpartition("/")[2], received.payload)
             elif received.topic == self._rejects:
                 self._hear_reject(received.payload, answers)
             elif received.topic.startswith(f"{topics.ROOT}/_node/"):

@@ -21,3 +21,11 @@ class IdReusedError(PortalError):
 
 class UnknownCommandError(PortalError):
     """No command with this id is in the outbox: never sent from here, or forgotten."""
+
+
+class SnapshotError(PortalError):
+    """The headend did not give the snapshot that was asked for. `code` is that of its answer, "" where none came."""
+
+    def __init__(self, text: str, code: str = "") -> None:
+        super().__init__(text)
+        self.code = code

@@ -39,6 +39,8 @@ class Code(StrEnum):
     EVENT_OVER = "event_over"
     TOO_MANY_EVENTS = "too_many_events"
     EVENT_NUMBERS_USED = "event_numbers_used"
+    UNKNOWN_SNAPSHOT = "unknown_snapshot"
+    BUSY = "busy"
     INTERNAL = "internal"
     # In a message on `rej`.
     UNREADABLE = "unreadable"
@@ -99,6 +101,10 @@ MEANINGS: Final[dict[Code, Meaning]] = {
     Code.EVENT_NUMBERS_USED: Meaning(
         "All numbers that the headend keeps for events are in use at that time. Ask the headend operator for more."
     ),
+    Code.UNKNOWN_SNAPSHOT: Meaning(
+        "You have no snapshot of this name: it is kept for an hour, and not over a restart. Request a new one."
+    ),
+    Code.BUSY: Meaning("The headend has too much of this to do at the moment; nothing was done.", retryable=True),
     Code.INTERNAL: Meaning(
         "The headend failed on this command alone; nothing was changed. Tell the headend operator.", retryable=True
     ),

@@ -23,6 +23,7 @@ from protocol.portal.errors import FieldError, InvalidError, UnreadableError
 from protocol.portal.fields import ID_PATTERN
 from protocol.portal.invoice import InvoiceReplay
 from protocol.portal.offer_commands import OfferPut, OfferWithdraw
+from protocol.portal.snapshot import SnapshotCompare, SnapshotRead, SnapshotRequest
 from protocol.portal.subscription_commands import SubscriptionEnd, SubscriptionPut
 
 PAYLOAD_MAX: Final = 16_384
@@ -46,6 +47,9 @@ AnyCommand = (
     | SubscriptionPut
     | SubscriptionEnd
     | InvoiceReplay
+    | SnapshotRequest
+    | SnapshotRead
+    | SnapshotCompare
 )
 COMMANDS: Final[dict[tuple[str, str], type[AnyCommand]]] = {
     (model.resource, model.verb): model for model in get_args(AnyCommand)

@@ -21,6 +21,7 @@ from protocol.portal.events import EVENTS
 from protocol.portal.fields import Message
 from protocol.portal.replies import NodeState, Reject, Reply
 from protocol.portal.samples import sample
+from protocol.portal.snapshot import ANSWERS, answer_type
 from protocol.portal.version import MAJOR
 
 Schema = dict[str, Any]
@@ -87,6 +88,9 @@ def messages() -> Iterator[Described]:
         topic = f"{topics.ROOT}/{{operator}}/cmd/{resource}/{verb}"
         yield Described(f"command.{resource}.{verb}", Kind.COMMAND, topic, command)
     yield Described("reply", Kind.REPLY, f"{topics.ROOT}/{{operator}}/rep/{{client}}", Reply, f"cad.v{MAJOR}.reply")
+    for name, answer in ANSWERS.items():
+        topic = f"{topics.ROOT}/{{operator}}/rep/{{client}}/{name}"
+        yield Described(f"snapshot.{name}", Kind.REPLY, topic, answer, answer_type(name))
     for (resource, name), event in EVENTS.items():
         topic = f"{topics.ROOT}/{{operator}}/evt/{resource}/{name}"
         yield Described(f"event.{resource}.{name}", Kind.EVENT, topic, event, f"cad.v{MAJOR}.{resource}.{name}")
@@ -122,6 +126,7 @@ def _tidy(schema: Schema, *, strict: bool) -> None:
     """Leave out what says nothing to a reader, and what would forbid additions to what we publish."""
     if isinstance(schema.get("title"), str):
         schema.pop("title")
+    schema.pop("discriminator", None)  # OpenAPI's, not JSON Schema's
     if schema.get("default") in ("", None) and "default" in schema:
         schema.pop("default")
     if not strict and schema.get("additionalProperties") is False and "properties" in schema:

@@ -15,6 +15,7 @@ from cad.ledger.model import CardChange, Grants, NoPromise, OperatorGrant, Outco
 from cad.orders.intake import Intake
 from cad.orders.outbox import Outbox
 from cad.orders.portal_link import PortalLink
+from cad.resync.desk import SnapshotDesk
 from config.settings import MqttSettings, MqttTlsSettings
 from tests.support.broker import DAEMON, HOST, Mosquitto
 
@@ -94,8 +95,11 @@ async def order_desk(
     link = PortalLink(settings, "node-1", ledger, clock, metrics, health, jitter=lambda: 0.0)
     outbox = Outbox(link, ledger, clock, metrics)
     outcomes: list[Outcome] = []
+    snapshots = SnapshotDesk(folder / "snapshots", ledger, link, clock, metrics, outcomes.extend)
+    snapshots.open()
     intake = Intake(
-        link, ledger, clock, metrics, outcomes.extend, grants.operators, settings.batch_max, settings.linger_ms
+        *(link, ledger, clock, metrics, outcomes.extend, grants.operators, settings.batch_max, settings.linger_ms),
+        snapshots.take_in,
     )
     desk = OrderDesk(ledger, link, intake, outbox, metrics, health, supervisor, outcomes)
     supervisor.start(
@@ -105,6 +109,8 @@ async def order_desk(
     supervisor.start("portal link", link.run)
     supervisor.start("outbox", outbox.run)
     supervisor.start("intake", intake.run)
+    supervisor.start("snapshots", snapshots.take_snapshots)
+    supervisor.start("snapshot pages", snapshots.answer)
     try:
         if connected:
             async with asyncio.timeout(10):
@@ -112,4 +118,5 @@ async def order_desk(
         yield desk
     finally:
         await supervisor.stop_all()
+        await snapshots.close()
         await ledger.close()

@@ -17,6 +17,7 @@ from protocol.portal.card_commands import (
 from protocol.portal.commands import AnyCommand
 from protocol.portal.invoice import InvoiceReplay
 from protocol.portal.offer_commands import OfferPut, OfferWithdraw
+from protocol.portal.snapshot import SnapshotCommand
 from protocol.portal.subscription_commands import SubscriptionEnd, SubscriptionPut
 
 CardCommand = (
@@ -45,6 +46,8 @@ def decide(command: AnyCommand, state: WorkingSet, context: Context) -> Decision
             return offers.withdraw_offer(command, state, context)
         case InvoiceReplay():
             return invoice.replay(command, context.operator, state)
+        case SnapshotCommand():
+            return Decision(detail="it only asks: nothing was changed")
         case _:
             return _card(command, state, context)
 

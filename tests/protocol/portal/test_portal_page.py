@@ -11,7 +11,7 @@ from cad.ledger.model import Grants, NoPromise, OperatorGrant, Order
 from cad.orders.broker import Received
 from cad.orders.intake import read
 from protocol import card_number
-from protocol.portal import schemas
+from protocol.portal import schemas, snapshot
 from protocol.portal.codes import Code
 from protocol.portal.schemas import Kind
 from tests.support import portal_codes
@@ -87,3 +87,21 @@ def test_the_reject_of_the_page_is_what_the_headend_says() -> None:
 
 def test_the_table_of_codes_is_that_of_the_code() -> None:
     assert portal_codes.written() == portal_codes.table(), "run: python -m tests.support.portal_codes"
+
+
+def test_the_resync_example_is_computed_as_the_page_says() -> None:
+    page = portal_codes.PAGE.read_text()
+    taken, told = (next(one for topic, one in EXAMPLES if topic.endswith(f"/{name}")) for name in ("taken", "page"))
+    (item,) = told["items"]
+    key = snapshot.key("card", item["card"])
+    buckets = snapshot.digests([(key, snapshot.line(item))])
+    assert (taken["buckets"], taken["digest"]) == (buckets, snapshot.digest(buckets))
+    assert f"`{key}`" in page
+    assert f"\n{snapshot.line(item)}```" in page
+
+
+def test_the_fields_of_items_on_the_page_are_those_of_the_models() -> None:
+    page = portal_codes.PAGE.read_text()
+    for name, model in snapshot.MODELS.items():
+        row = next(line for line in page.splitlines() if line.startswith(f"| `{name}` | `{name}`"))
+        assert set(re.findall(r"`([a-z_]+)`", row)) == set(model.model_fields) - {"item"} | {name}

@@ -5,7 +5,7 @@ from typing import get_args
 
 import pytest
 
-from protocol.portal import asyncapi, events, schemas
+from protocol.portal import asyncapi, events, schemas, snapshot
 from protocol.portal.commands import COMMANDS
 from protocol.portal.invoice import FactName
 from protocol.portal.schemas import Described, Kind
@@ -38,6 +38,7 @@ def test_every_command_and_every_event_is_described() -> None:
     assert [one.model for one in MESSAGES if one.kind is Kind.COMMAND] == list(COMMANDS.values())
     types = {value for name, value in vars(events).items() if name.endswith("_TYPE") and value.startswith("cad.")}
     types |= {events.invoice_type(name) for name in get_args(FactName)}
+    types |= {snapshot.answer_type(name) for name in snapshot.ANSWERS}
     assert types == {one.ce_type for one in MESSAGES if one.ce_type}
 
 
