@@ -26,6 +26,7 @@ from cad.frame.supervisor import Supervisor
 from cad.frame.systemd import Notifier
 from cad.headend import HeadendView
 from cad.http.app import control_app, public_app
+from cad.http.catalogue import catalogue_routes
 from cad.http.multiplexes import switch_routes
 from cad.http.server import HttpServer, bind_tcp, bind_unix
 from cad.http.stock import LedgerDesk, stock_routes
@@ -33,6 +34,7 @@ from cad.ledger.errors import LedgerUnavailable
 from cad.ledger.ledger import Ledger
 from cad.ledger.model import Grants
 from cad.ledger.store import FILE_NAME
+from cad.orders.catalogue import CatalogueDesk
 from cad.orders.intake import Intake
 from cad.orders.outbox import Outbox
 from cad.orders.portal_link import PortalLink
@@ -228,7 +230,11 @@ class Daemon:
             view,
             self.health,
             self.metrics,
-            [*stock_routes(LedgerDesk(self.ledger)), *switch_routes(self.on_air.switch)],
+            [
+                *stock_routes(LedgerDesk(self.ledger)),
+                *switch_routes(self.on_air.switch),
+                *catalogue_routes(CatalogueDesk(self.ledger, self.metrics, self.on_air.follow)),
+            ],
         )
         self._servers = [HttpServer("control socket", control, bind_unix(settings.node.socket), self.supervisor)]
         if settings.node.http_listen:

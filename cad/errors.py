@@ -29,6 +29,14 @@ class NotFoundError(CadError):
     """What was asked about does not exist."""
 
 
+class CatalogueFileError(CadError):
+    """A catalogue file cannot be used; the text says everything there is to mend."""
+
+
+class CatalogueChangedError(CadError):
+    """A catalogue is not loaded, because the offers are not any more what it was compared with."""
+
+
 class CheckFailedError(CadError):
     """Something that was to be checked does not hold."""
 

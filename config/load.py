@@ -2,7 +2,6 @@
 
 import copy
 import difflib
-import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -15,14 +14,10 @@ from pydantic_core import ErrorDetails
 from config import crosscheck
 from config.errors import Problem, SettingsError
 from config.settings import Settings
+from config.toml_lines import Location, find_lines, with_line
 
 FILE_BYTES_MAX: Final = 4 * 1024 * 1024
 SECRET_WORDS: Final = ("password", "passphrase", "secret", "master_key")
-
-_KEY = re.compile(r"""\s*((?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*')(?:\s*\.\s*(?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*'))*)\s*=""")
-_TABLE = re.compile(r"""\s*(\[\[?)\s*([^\[\]]+?)\s*\]\]?\s*(?:#.*)?$""")
-
-Location = tuple[str | int, ...]
 
 
 def load(path: Path) -> Settings:
@@ -50,7 +45,7 @@ def loads(data: bytes, source: str = "settings") -> Settings:
         raise SettingsError(source, [Problem("", f"is not TOML: {error}")]) from None
     except RecursionError:
         raise SettingsError(source, [Problem("", "is not TOML of ours: nested too deeply")]) from None
-    return from_mapping(raw, source, _lines(text))
+    return from_mapping(raw, source, find_lines(text))
 
 
 def from_mapping(
@@ -66,7 +61,7 @@ def from_mapping(
         found = crosscheck.problems(settings)
         if not found:
             return settings
-    raise SettingsError(source, [_with_line(problem, lines or {}) for problem in found]) from None
+    raise SettingsError(source, [with_line(problem, lines or {}) for problem in found]) from None
 
 
 def _problems(error: ValidationError) -> list[Problem]:
@@ -152,45 +147,3 @@ def _table_of(annotation: Any) -> type[BaseModel] | None:
 
 def _spell(location: Iterable[str | int]) -> str:
     return ".".join(str(step) for step in location)
-
-
-def _with_line(problem: Problem, lines: Mapping[Location, int]) -> Problem:
-    """Add the line of the key, or of the nearest table around it."""
-    location: Location = tuple(int(step) if step.isdecimal() else step for step in problem.where.split("."))
-    while location:
-        if location in lines:
-            return Problem(problem.where, problem.text, lines[location])
-        location = location[:-1]
-    return problem
-
-
-def _lines(text: str) -> dict[Location, int]:
-    """Find the line of every table and key that stands at the beginning of a line. A help for people, not a parser."""
-    lines: dict[Location, int] = {}
-    counts: dict[Location, int] = {}
-    table: Location = ()
-    for number, line in enumerate(text.splitlines(), 1):
-        if header := _TABLE.match(line):
-            table = _resolve(_steps(header[2]), counts, is_array=header[1] == "[[")
-            lines.setdefault(table, number)
-        elif key := _KEY.match(line):
-            lines.setdefault(table + _steps(key[1]), number)
-    return lines
-
-
-def _steps(dotted: str) -> tuple[str, ...]:
-    return tuple(step.strip().strip("\"'") for step in dotted.split("."))
-
-
-def _resolve(steps: tuple[str, ...], counts: dict[Location, int], *, is_array: bool) -> Location:
-    """Put the indexes of the arrays of tables that are open into the path of a header."""
-    location: Location = ()
-    for step in steps[:-1]:
-        location += (step,)
-        if location in counts:
-            location += (counts[location],)
-    location += (steps[-1],)
-    if is_array:
-        counts[location] = counts.get(location, -1) + 1
-        location += (counts[location],)
-    return location

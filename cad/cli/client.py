@@ -11,6 +11,7 @@ import httpx
 from cad.cli.options import DEFAULT_CONFIG, DEFAULT_SOCKET
 from cad.errors import (
     CadError,
+    CatalogueChangedError,
     CheckFailedError,
     DaemonUnreachableError,
     NotFoundError,
@@ -26,6 +27,7 @@ ERRORS: Final[dict[str, type[Exception]]] = {
     "CardNumberError": CardNumberError,
     "NotFoundError": NotFoundError,
     "AuditBroken": CheckFailedError,
+    "CatalogueChangedError": CatalogueChangedError,
     "LedgerUnavailable": LedgerError,
     "NumbersUsedUpError": NumbersUsedUpError,
     "StockRefusedError": StockRefusedError,
@@ -45,9 +47,11 @@ class DaemonClient:
         """Return the document that the daemon answers."""
         return self._ask("GET", path, parameters)
 
-    def post(self, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+    def post(
+        self, path: str, body: dict[str, Any] | None = None, timeout_s: float = ANSWER_TIMEOUT_S
+    ) -> dict[str, Any]:
         """Have the daemon do something, and return its answer."""
-        return self._ask("POST", path, {}, body)
+        return self._ask("POST", path, {}, body, timeout_s)
 
     def lines(self, path: str) -> Iterator[str]:
         """Yield the lines of a long answer as they come."""
@@ -62,10 +66,15 @@ class DaemonClient:
         self._client.close()
 
     def _ask(
-        self, method: str, path: str, parameters: dict[str, str], body: dict[str, Any] | None = None
+        self,
+        method: str,
+        path: str,
+        parameters: dict[str, str],
+        body: dict[str, Any] | None = None,
+        timeout_s: float = ANSWER_TIMEOUT_S,
     ) -> dict[str, Any]:
         with self._reached():
-            answer = self._client.request(method, path, params=parameters, json=body)
+            answer = self._client.request(method, path, params=parameters, json=body, timeout=timeout_s)
         _raise_if_refused(answer)
         found = answer.json()
         if not isinstance(found, dict):

@@ -43,6 +43,7 @@ CODE_OF_ERROR: Final[Mapping[str, ExitCode]] = {
     "cad.errors.StateError": ExitCode.STATE,
     "cad.errors.DaemonUnreachableError": ExitCode.UNREACHABLE,
     "cad.errors.BatchFileError": ExitCode.INPUT,
+    "cad.errors.CatalogueFileError": ExitCode.INPUT,
     "cad.errors.NotFoundError": ExitCode.NOT_FOUND,
     "cad.errors.CheckFailedError": ExitCode.CHECK_FAILED,
     "cad.ledger.errors.LedgerError": ExitCode.STATE,

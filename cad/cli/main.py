@@ -44,6 +44,7 @@ COMMANDS: Final[dict[str, Entry]] = {
     "explain": Entry("cad.cli.explain:command", "Say why a card can see a channel or not."),
     "field": Entry("cad.cli.field:group", "Work on cards without network."),
     "keys": Entry("cad.cli.keys:group", "Make the master key, or show its fingerprint."),
+    "offer": Entry("cad.cli.offer:group", "List offers, or load a whole catalogue."),
     "probe": Entry("cad.cli.probe:command", "Listen to a transport stream: what do receivers really get?"),
     "monitor-camd": Entry("cad.cli.monitor_camd:command", "Let a monitoring receiver watch with a card in a reader."),
     "multiplex": Entry("cad.cli.multiplex:group", "Choose the multiplexer that carries a stream."),

@@ -8,13 +8,14 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from cad.errors import CadError, NotFoundError, StockRefusedError
+from cad.errors import CadError, CatalogueChangedError, NotFoundError, StockRefusedError
 from cad.frame.health import Condition, Health
 from cad.frame.metrics import CONTENT_TYPE, Metrics
 from cad.http.facade import Headend
 from cad.ledger.errors import AuditBroken, LedgerError
 from emm.errors import EmmError
 from protocol.errors import CardNumberError, ProtocolError
+from protocol.portal.catalogue import CatalogueError
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -22,6 +23,8 @@ STATUS_OF_ERROR: tuple[tuple[type[Exception], int], ...] = (
     (CardNumberError, 400),
     (NotFoundError, 404),
     (StockRefusedError, 409),
+    (CatalogueError, 400),
+    (CatalogueChangedError, 409),
     (AuditBroken, 409),
     (LedgerError, 503),
     (CadError, 500),

@@ -14,6 +14,7 @@ from starlette.applications import Starlette
 
 from cad.errors import ListenError
 from cad.frame.supervisor import Supervisor
+from cad.http.peer import PeerProtocol
 from config.fields import listen_address
 
 log = structlog.get_logger("cad.http")
@@ -33,6 +34,7 @@ class HttpServer:
         self._server = _Server(
             uvicorn.Config(
                 app,
+                http=PeerProtocol,
                 log_config=None,
                 access_log=False,
                 lifespan="off",

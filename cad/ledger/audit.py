@@ -61,6 +61,7 @@ def command_record(seq: int, at: float, order: Order, status: str, code: Code, v
             "code": code,
             "cards": len(versions),
             "versions": versions[:VERSIONS_MAX],
+            **({} if order.by is None else {"by": order.by}),
         }
     )
     return f'{head[:-1]},"body":{order.body.decode()}}}'

@@ -145,6 +145,7 @@ class Order:
     """A command that was read: `body` and `digest` as `protocol.portal.commands` makes them.
 
     `finding`: it was served already, and only its answer is to be kept and recorded.
+    `by` says which person gave it, where it did not come from a portal.
     """
 
     operator: str
@@ -154,6 +155,7 @@ class Order:
     reply_topic: str | None = None
     correlation: bytes | None = None
     finding: Finding | None = None
+    by: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -209,6 +209,22 @@ def all_offers(connection: Connection) -> list[OfferRow]:
     return [_offer(row) for row in connection.execute(select(schema.offers))]
 
 
+def offers_of(connection: Connection, operator: str) -> list[OfferRow]:
+    """Return every offer of one operator by its name, also withdrawn ones."""
+    statement = select(schema.offers).where(_offers.operator == operator).order_by(_offers.offer)
+    return [_offer(row) for row in connection.execute(statement)]
+
+
+def count_live(connection: Connection, operator: str, now: float) -> dict[int, int]:
+    """Return how many live subscriptions each offer of an operator has, by its row number. Reads all of them."""
+    statement = (
+        select(_subscriptions.offer_id, func.count())
+        .where(_subscriptions.operator == operator, _LIVE)
+        .group_by(_subscriptions.offer_id)
+    )
+    return {row[0]: row[1] for row in connection.execute(statement, {"now": now})}
+
+
 def _cards_of_changed_offers(
     connection: Connection, orders: Sequence[Order], state: WorkingSet, now: float
 ) -> set[int]:

@@ -116,12 +116,13 @@ def _explain(payload: bytes, error: ValidationError, id_property: str | None) ->
     found = error.errors(include_url=False, include_input=False, include_context=False)
     return InvalidError(
         command_id,
-        tuple(_field_error(details) for details in found[:_ERRORS_MAX]),
+        tuple(field_error(details) for details in found[:_ERRORS_MAX]),
         reply_to if isinstance(reply_to, str) else None,
     )
 
 
-def _field_error(details: ErrorDetails) -> FieldError:
+def field_error(details: ErrorDetails) -> FieldError:
+    """Return what pydantic found as the field and what to do about it."""
     field = ".".join(str(part)[:64] for part in details["loc"] if part != "[key]")
     text = details["msg"].removeprefix("Value error, ")
     if not field and ": " in text:

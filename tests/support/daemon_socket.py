@@ -2,9 +2,11 @@
 
 import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+
+from starlette.routing import Route
 
 from cad.frame.clock import SystemClock
 from cad.frame.health import Health
@@ -17,13 +19,13 @@ from tests.support.scripted_headend import ScriptedHeadend
 
 
 class ServedDaemon:
-    """Serves a `ScriptedHeadend` on the path between `start()` and `stop()`."""
+    """Serves a `ScriptedHeadend` on the path between `start()` and `stop()`; `more` are routes of other parts."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, more: Sequence[Route] = ()) -> None:
         self.headend = ScriptedHeadend()
         metrics = Metrics()
         self._health = Health(SystemClock(), metrics, expected=("broker",))
-        self._app = control_app(self.headend, self._health, metrics)
+        self._app = control_app(self.headend, self._health, metrics, more)
         self._listener = bind_unix(path)
         self._listener.listen()
         self._loop = asyncio.new_event_loop()
