@@ -2,6 +2,8 @@
 SHELL := /bin/bash
 PYTHON ?=
 export PYTHON
+# Where the shell forbids compiled modules, each of some hundred short processes would compile all of them again.
+unexport PYTHONDONTWRITEBYTECODE
 BIN := .venv/bin
 .DEFAULT_GOAL := help
 .PHONY: help demo demo-tv test check bench fuzz lock setup format

@@ -168,6 +168,7 @@ def test_a_whole_ledger_is_not_touched(settings: Settings) -> None:
     assert set(settings.node.state_dir.iterdir()) - before[1] == {settings.node.state_dir / "lock"}
 
 
+@pytest.mark.slow
 def test_a_ledger_left_by_a_killed_daemon_is_read_with_its_log(settings: Settings) -> None:
     path = settings.node.state_dir / LEDGER_NAME
     code = (

@@ -152,6 +152,7 @@ def test_an_interrupted_command_says_so(capsys: pytest.CaptureFixture[str], monk
     assert "interrupted" in err
 
 
+@pytest.mark.slow
 def test_output_into_a_closed_pipe_is_no_failure(config: Path) -> None:
     command = f"{sys.executable} -m cad check --config {config} | true; echo ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60, check=True)
@@ -159,6 +160,7 @@ def test_output_into_a_closed_pipe_is_no_failure(config: Path) -> None:
     assert done.stderr == ""
 
 
+@pytest.mark.slow
 def test_keys_are_made_once_and_shown_only_as_a_fingerprint(capsys: pytest.CaptureFixture[str], config: Path) -> None:
     code, out, _ = run(capsys, "keys", "init", "--config", str(config), "--json")
     assert code == 0
@@ -215,6 +217,7 @@ def test_status_shows_what_is_wrong_and_what_to_do(
     assert out.endswith("running\n")
 
 
+@pytest.mark.slow
 def test_explain_carousel_audit_and_clock_ask_the_daemon(
     capsys: pytest.CaptureFixture[str], config: Path, served: ServedDaemon, tmp_path: Path
 ) -> None:
@@ -287,6 +290,7 @@ def test_the_answer_of_something_else_is_refused(capsys: pytest.CaptureFixture[s
     assert "hung up" in err
 
 
+@pytest.mark.slow
 def test_a_deep_check_against_a_running_daemon_asks_it(
     capsys: pytest.CaptureFixture[str], config: Path, served: ServedDaemon
 ) -> None:

@@ -41,6 +41,7 @@ def test_too_little_is_said_in_words(capsys: pytest.CaptureFixture[str]) -> None
     assert "bandwidth recommended" in out
 
 
+@pytest.mark.slow
 def test_the_seed_is_all_that_chance_knows(capsys: pytest.CaptureFixture[str]) -> None:
     arguments = (*SMALL, "--changes", "1", "--seed")
     assert simulated(capsys, *arguments, "7") == simulated(capsys, *arguments, "7")

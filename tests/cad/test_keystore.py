@@ -111,6 +111,7 @@ def test_parameters_that_would_eat_the_machine_are_refused() -> None:
         keystore.unseal(json.dumps(content).encode(), PASSPHRASE)
 
 
+@pytest.mark.slow
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=100)
 @given(
     st.binary(max_size=400)

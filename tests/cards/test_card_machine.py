@@ -1,5 +1,6 @@
 """The card against a model of it: whatever is said to it in whatever order, cut short, reset or without power."""
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -195,7 +196,7 @@ class CardMachine(RuleBasedStateMachine):
 
 
 CardMachine.TestCase.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
-TestCardMachine = CardMachine.TestCase
+TestCardMachine = pytest.mark.slow(CardMachine.TestCase)
 
 
 def _headers() -> st.SearchStrategy[bytes]:

@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 SCRIPT = """
 import sys
 class Absent:
@@ -20,6 +22,7 @@ def run(error: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", SCRIPT.format(error=error)], capture_output=True, text=True)
 
 
+@pytest.mark.slow
 def test_a_missing_pyscard_is_said_with_how_to_install_it():
     done = run("ModuleNotFoundError(\"No module named 'smartcard'\", name='smartcard')")
     assert done.returncode == 10, done.stderr
@@ -27,6 +30,7 @@ def test_a_missing_pyscard_is_said_with_how_to_install_it():
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_a_missing_library_under_pyscard_is_told_apart():
     done = run("ImportError('libpcsclite.so.1: cannot open shared object file')")
     assert done.returncode == 10, done.stderr

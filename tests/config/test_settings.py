@@ -310,6 +310,7 @@ def test_arbitrary_bytes_give_our_own_error(data: bytes) -> None:
 PARTS = EXAMPLE.read_text().splitlines(keepends=True)
 
 
+@pytest.mark.slow
 @settings(max_examples=80, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.tuples(st.integers(0, len(PARTS) - 1), st.text(max_size=20)), min_size=1, max_size=4))
 def test_a_damaged_example_gives_settings_or_our_own_error(damage: list[tuple[int, str]]) -> None:
@@ -327,6 +328,7 @@ VALUES: st.SearchStrategy[Any] = st.recursive(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=80, suppress_health_check=[HealthCheck.too_slow])
 @given(st.data())
 def test_any_value_at_any_place_gives_settings_or_our_own_error(data: st.DataObject) -> None:

@@ -213,6 +213,7 @@ def test_a_policy_that_contradicts_itself_is_refused(wrong: dict[str, float]) ->
         CarouselPolicy(**wrong)
 
 
+@pytest.mark.slow
 def test_the_square_root_rule_sets_the_spacing() -> None:
     policy = CarouselPolicy(min_repeat_s=0.0, fresh_s=0.0, first_hour_s=1e9, hour_demand=100.0)
     carousel = Carousel(policy)

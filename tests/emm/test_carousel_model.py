@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -191,5 +192,5 @@ class CarouselAgainstModel(RuleBasedStateMachine):
         assert sum(ring.size for ring in facts) == sum(card.size for card in self.cards.values())
 
 
-TestCarouselAgainstModel = CarouselAgainstModel.TestCase
+TestCarouselAgainstModel = pytest.mark.slow(CarouselAgainstModel.TestCase)
 TestCarouselAgainstModel.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)

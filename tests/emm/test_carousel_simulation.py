@@ -35,6 +35,7 @@ def assert_m2(figures: Figures) -> None:
     assert figures.promises_broken == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.slow), pytest.param(3, marks=pytest.mark.slow)])
 def test_ten_thousand_cards_at_100_kbps_with_five_changes_a_second(seed: int) -> None:
     figures = run(cards(10_000, changes_per_s=5.0, duration_s=600.0 if seed > 1 else 150.0), seed)
@@ -87,6 +88,7 @@ def test_a_burst_within_ten_seconds_of_bandwidth_is_in_time(seed: int) -> None:
     assert_m2(figures)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_single_orders_overtake_a_mass_change_of_a_tenth_of_all_cards(seed: int) -> None:
     burst = Burst(60.0, 1_000, urgent=False)
@@ -98,6 +100,7 @@ def test_single_orders_overtake_a_mass_change_of_a_tenth_of_all_cards(seed: int)
     assert figures.first_max_s < 1.0
 
 
+@pytest.mark.slow
 def test_urgent_or_not_a_mass_change_leaves_orders_in_time_from_the_next_second_on() -> None:
     """A mass change that came as orders: what cannot keep ten seconds yields, later orders are all in time."""
     later = tuple(Burst(11.0 + i, 1) for i in range(60))
@@ -113,6 +116,7 @@ def test_urgent_or_not_a_mass_change_leaves_orders_in_time_from_the_next_second_
     assert figures.first_missed <= alone.first_missed + 20
 
 
+@pytest.mark.slow
 def test_a_rate_cut_to_a_tenth_is_obeyed_at_once_and_keeps_m2_while_it_can() -> None:
     figures = run(cards(1_000, rates=((0.0, 50_000.0), (100.0, 5_000.0)), changes_per_s=0.01, duration_s=2_000.0))
     assert_m2(figures)
@@ -120,6 +124,7 @@ def test_a_rate_cut_to_a_tenth_is_obeyed_at_once_and_keeps_m2_while_it_can() -> 
     assert figures.shortfall_kinds == ()
 
 
+@pytest.mark.slow
 def test_a_rate_cut_below_the_need_is_said_before_it_is_felt() -> None:
     scenario = cards(500, rates=((0.0, 50_000.0), (200.0, 2_900.0)), bursts=(Burst(50.0, 120),), duration_s=900.0)
     figures = run(scenario)
@@ -131,6 +136,7 @@ def test_a_rate_cut_below_the_need_is_said_before_it_is_felt() -> None:
     assert figures.missed_at_s > figures.shortfall_at_s + 30.0
 
 
+@pytest.mark.slow
 def test_a_link_gone_for_ten_minutes_costs_those_ten_minutes_only() -> None:
     scenario = cards(1_000, rates=KBPS_20, changes_per_s=0.1, outages=((200.0, 800.0),), duration_s=1_100.0)
     figures = run(scenario)
@@ -143,6 +149,7 @@ def test_a_link_gone_for_ten_minutes_costs_those_ten_minutes_only() -> None:
     assert figures.base_missed == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(12))
 def test_a_shortfall_is_announced_exactly_where_the_simulation_then_misses(seed: int) -> None:
     """Populations and rates at random: nothing is missed that was not announced, and nothing is announced where there
@@ -172,6 +179,7 @@ def test_a_shortfall_is_announced_exactly_where_the_simulation_then_misses(seed:
         assert figures.shortfall_at_s is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", SEEDS)
 def test_the_same_seed_gives_the_same_figures(seed: int) -> None:
     scenario = cards(500, changes_per_s=2.0, duration_s=60.0)

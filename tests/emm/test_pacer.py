@@ -46,6 +46,7 @@ class Wire:
             assert sent <= self.allocated(end - 1.0, end) + rate * 1e-5 + 1e-6, f"{bits} bits at {end}"
 
 
+@pytest.mark.slow
 @settings(max_examples=80, deadline=None)
 @given(
     start=st.sampled_from([0.0, 1_700_000_000.0]),
@@ -105,6 +106,7 @@ def test_next_at_is_the_first_moment_that_is_allowed(rate: float, size: int, use
     assert pacer.next_at(size, ready) == ready
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rate", [100_000, 500_000, 3_000_000])
 @pytest.mark.parametrize(
     # A window lengthened by 5 ms becomes one of 1.01 s on a grid of 10 ms, of 1.02 s on one of 20 ms.

@@ -192,6 +192,7 @@ async def test_what_the_multiplexer_may_have_lost_is_sent_again_first() -> None:
     assert len(setting.aired) == 300, "on the air once, however often it is repeated"
 
 
+@pytest.mark.slow
 async def test_what_went_out_since_the_multiplexer_was_last_heard_is_sent_again_first() -> None:
     setting = Setting(test_interval_s=150)
     async with setting.running():
@@ -208,6 +209,7 @@ async def test_what_went_out_since_the_multiplexer_was_last_heard_is_sent_again_
     assert len(setting.aired) == 40
 
 
+@pytest.mark.slow
 async def test_what_waited_long_for_a_stuck_multiplexer_is_sent_again_first() -> None:
     setting = Setting()
     async with setting.running():
@@ -242,6 +244,7 @@ async def test_no_second_carries_more_than_is_allocated(mode: str) -> None:
     assert sum(size for _, size in bits) >= (0.9 if mode == "packet" else 0.95) * rate * 5
 
 
+@pytest.mark.slow
 async def test_a_cut_is_obeyed_at_once() -> None:
     setting = Setting()
     async with setting.running():

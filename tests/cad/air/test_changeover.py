@@ -174,6 +174,7 @@ async def lose_the_main(way: str, seed: int) -> None:
         assert seen <= KBPS * 1000 + LATE_BITS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["closes", "mid-message", "in packets"])
 async def test_no_change_is_left_unsent_when_the_main_dies(way: str) -> None:
     await lose_the_main(way, seed=1)
@@ -186,6 +187,7 @@ async def test_no_change_is_left_unsent_whenever_the_main_dies(way: str, seed: i
     await lose_the_main(way, seed)
 
 
+@pytest.mark.slow
 async def test_nothing_is_lost_when_the_operator_moves_the_stream() -> None:
     rng = random.Random(5)
     async with station() as it:

@@ -65,6 +65,7 @@ async def test_the_main_carries_and_the_standby_is_left_in_peace() -> None:
         assert run.link.verdict == ""
 
 
+@pytest.mark.slow
 async def test_when_the_main_is_gone_the_standby_carries() -> None:
     async with two_multiplexers() as two, running(two) as run:
         await run.on(MAIN)
@@ -82,6 +83,7 @@ async def test_when_the_main_is_gone_the_standby_carries() -> None:
         assert [(line["multiplex"], line["to"], line["log_level"]) for line in told] == [("mux-1", STANDBY, "warning")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("after_s", [0.0, 0.9])
 async def test_a_short_break_does_not_move_the_stream(after_s: float) -> None:
     async with two_multiplexers() as two, running(two) as run:
@@ -94,6 +96,7 @@ async def test_a_short_break_does_not_move_the_stream(after_s: float) -> None:
         assert two.standby.connections == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", ["silent", "refuses", "no rate", "flaps"])
 async def test_every_way_of_failing_moves_the_stream(fault: str) -> None:
     async with two_multiplexers() as two, running(two) as run:
@@ -128,6 +131,7 @@ async def flap(two: TwoMultiplexers) -> None:
         two.main.drop()
 
 
+@pytest.mark.slow
 async def test_back_to_the_main_only_by_word_and_without_a_gap() -> None:
     async with two_multiplexers() as two, running(two) as run:
         await run.on(MAIN)
@@ -148,6 +152,7 @@ async def test_back_to_the_main_only_by_word_and_without_a_gap() -> None:
         await two.main.until(lambda: two.main.sections == [SECTION])
 
 
+@pytest.mark.slow
 async def test_back_to_the_main_by_itself_when_it_has_lasted() -> None:
     async with two_multiplexers() as two, running(two, return_after_s=1.0) as run:
         await run.on(MAIN)
@@ -161,6 +166,7 @@ async def test_back_to_the_main_by_itself_when_it_has_lasted() -> None:
         await two.standby.until(lambda: grammar.CHANNEL_CLOSE in two.standby.types())
 
 
+@pytest.mark.slow
 async def test_what_the_operator_chose_holds_against_the_automatic_return() -> None:
     async with two_multiplexers() as two, running(two, return_after_s=0.2) as run:
         await run.on(MAIN)
@@ -173,6 +179,7 @@ async def test_what_the_operator_chose_holds_against_the_automatic_return() -> N
         await run.on(MAIN)
 
 
+@pytest.mark.slow
 async def test_a_word_that_cannot_be_followed_changes_nothing() -> None:
     async with two_multiplexers() as two, running(two) as run:
         await run.on(MAIN)
@@ -187,6 +194,7 @@ async def test_a_word_that_cannot_be_followed_changes_nothing() -> None:
         assert two.standby.connections == 0, "it is not tried any more"
 
 
+@pytest.mark.slow
 async def test_two_addresses_of_one_multiplexer_never_carry_at_once() -> None:
     async with two_multiplexers() as two:
         settings = two.settings()
@@ -236,6 +244,7 @@ async def test_while_neither_answers_both_are_tried_in_turn() -> None:
         await run.on(STANDBY)
 
 
+@pytest.mark.slow
 async def test_close_leaves_both_politely() -> None:
     async with two_multiplexers() as two, running(two, return_after_s=60.0) as run:
         await run.on(MAIN)

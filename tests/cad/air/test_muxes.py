@@ -235,6 +235,7 @@ async def test_a_multiplexer_that_takes_everybody_sends_both_which_only_the_manu
             assert first.link.allocated_bps == second.link.allocated_bps == 100_000
 
 
+@pytest.mark.slow
 async def test_the_connection_is_tested_and_the_multiplexers_tests_are_answered() -> None:
     async with StrictMultiplexer() as mux, running(mux, test_interval_s=1) as run:
         await ready(run.link)
@@ -246,6 +247,7 @@ async def test_the_connection_is_tested_and_the_multiplexers_tests_are_answered(
         assert "no channel_status" in run.lost()[0]
 
 
+@pytest.mark.slow
 async def test_a_multiplexer_that_takes_no_data_is_given_up() -> None:
     async with StrictMultiplexer() as mux, running(mux, message_bytes_max=65_540, datagrams_per_message=200) as run:
         await ready(run.link)

@@ -143,6 +143,7 @@ def test_a_stream_in_any_pieces_gives_the_same(cuts: list[int]) -> None:
     assert box.emms == [unique(CARD), group(CARD), GLOBAL]
 
 
+@pytest.mark.slow
 @given(st.data())
 @settings(max_examples=60, deadline=None)
 def test_a_damaged_stream_raises_nothing_and_gives_nothing_of_others(data: st.DataObject) -> None:

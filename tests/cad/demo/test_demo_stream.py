@@ -67,6 +67,7 @@ def test_the_rate_is_constant_however_often_it_is_asked_for(steps: list[float]) 
         assert length == int((now - START) * 1_000_000 / BITS) * PACKET_SIZE
 
 
+@pytest.mark.slow
 def test_tables_and_ecms_come_in_time_also_when_emms_are_waiting() -> None:
     composer, now, stream = StreamComposer(plan(), START), START, b""
     for step in range(300):
@@ -149,6 +150,7 @@ def test_an_emm_does_not_wait_for_company() -> None:
     assert sections(composer.compose(START + 1.01), EMM_PID) == [emm(1, 40)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("granted_bps", [50_000, 300_000])
 def test_emms_never_exceed_what_was_granted_in_any_second(granted_bps: int) -> None:
     composer, now, stream = StreamComposer(plan(), START), START, b""

@@ -178,6 +178,7 @@ async def test_a_scrambler_that_takes_no_answers_is_read_no_more_and_cut_off() -
         assert await beside.order(9, 7, WORDS, SPORT)
 
 
+@pytest.mark.slow
 async def test_five_thousand_streams(ecmg: RunningEcmg, good: StrictScrambler) -> None:
     async with ecmg.scrambler(patience_s=60) as scs:
         await scs.open_channel()
@@ -202,6 +203,7 @@ def setup(stream: int) -> bytes:
     return message(3, 0x101, [(CHANNEL_ID, 1), (STREAM_ID, stream), (0x19, 10_000 + stream), (0x10, 100)])
 
 
+@pytest.mark.slow
 async def test_messages_that_never_end_hold_no_more_than_one_message_each() -> None:
     peers = 50
     async with running_ecmg(message_bytes_max=8192) as ecmg, contextlib.AsyncExitStack() as stack:
@@ -247,6 +249,7 @@ async def test_garbage_of_other_protocols(ecmg: RunningEcmg, good: StrictScrambl
         await good.order(100, 7, WORDS, SPORT)
 
 
+@pytest.mark.slow
 async def test_a_thousand_connections_one_after_the_other(ecmg: RunningEcmg, good: StrictScrambler) -> None:
     for _ in range(1000):
         _, writer = await asyncio.open_connection("127.0.0.1", ecmg.port)

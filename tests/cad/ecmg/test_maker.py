@@ -74,6 +74,7 @@ def test_what_was_made_ahead_follows_the_settings() -> None:
     assert parse_ecm(making.make(8, WORDS, SPORT)).product_ids == (1,)
 
 
+@pytest.mark.slow
 def test_the_stock_is_bounded() -> None:
     products = [{"id": f"p{number}", "product_id": number, "services": ["sport"]} for number in range(1, STOCK_MAX + 9)]
     making, _, _ = maker()

@@ -53,6 +53,7 @@ def test_what_was_found_before_is_forgotten_with_the_settings() -> None:
         book.audience(FILM, 0)
 
 
+@pytest.mark.slow
 def test_memory_stays_bounded_whatever_is_asked() -> None:
     products = [{"id": f"p{number}", "product_id": number, "services": ["sports"]} for number in range(1, 12)]
     book = ServiceBook([SECOND.model_validate(SECOND.model_dump() | {"products": products})])

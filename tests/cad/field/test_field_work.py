@@ -108,6 +108,7 @@ async def field(tmp_path: Path) -> AsyncIterator[Field]:
         yield Field(headend, tmp_path)
 
 
+@pytest.mark.slow
 async def test_blank_then_refreshed_then_in_order_and_all_of_it_in_the_audit(field: Field) -> None:
     card = put_in()
     blank = await field.do(lambda work: work.verify(card))
@@ -124,6 +125,7 @@ async def test_blank_then_refreshed_then_in_order_and_all_of_it_in_the_audit(fie
     assert acts[-2:] == [("anna", "verify", MINE, "Reader 0"), ("anna", "refresh", MINE, "Reader 0")]
 
 
+@pytest.mark.slow
 async def test_a_copy_of_a_card_fails_with_and_without_network(field: Field) -> None:
     copy = put_in(ladder=OTHER_LADDER)
     assert (await field.do(lambda work: work.verify(copy))).verdict is Code.NOT_GENUINE
@@ -172,6 +174,7 @@ async def test_without_network_the_extract_does_the_same_and_the_queue_is_sent_l
     assert view.rights == (), "the ledger stands as ordered"
 
 
+@pytest.mark.slow
 async def test_a_card_newer_than_the_extract_passes_offline_and_fails_online_only_if_it_must(field: Field) -> None:
     await field.fetch()
     card = put_in()

@@ -33,6 +33,7 @@ def test_a_second_daemon_on_the_same_directory_is_refused(tmp_path: Path) -> Non
         assert (tmp_path / "lock").stat().st_mode & 0o777 == 0o600
 
 
+@pytest.mark.slow
 def test_the_lock_goes_with_the_process_also_when_killed(tmp_path: Path) -> None:
     code = (
         "import sys,time; from pathlib import Path; from cad.frame.lifecycle import StateLock\n"

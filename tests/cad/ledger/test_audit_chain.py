@@ -60,6 +60,7 @@ def sql(statement: str) -> Callable[[Store], None]:
     return run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("tamper", "seq"),
     [

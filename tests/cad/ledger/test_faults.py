@@ -37,6 +37,7 @@ def view(store: Store, address: int) -> Any:
     return store.read(lambda held: reading.card_view(held, address, GRANTS, NOW))
 
 
+@pytest.mark.slow
 def test_a_full_disk_keeps_nothing_of_the_batch_and_says_what_to_do(store: Store) -> None:
     head = store.head
     fill(store)

@@ -64,6 +64,7 @@ async def test_messages_for_the_outbox_are_handed_over_in_order_before_a_commit_
     assert await ledger.pending(0, 100) == [*told[:5], told[-1]]
 
 
+@pytest.mark.slow
 async def test_it_mends_itself_when_the_fault_is_over(ledger: Ledger) -> None:
     supervisor = Supervisor(SystemClock(), jitter=lambda: 0.0)
     said: list[str | None] = []

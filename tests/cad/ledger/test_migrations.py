@@ -37,6 +37,7 @@ def described(path: Path) -> dict[str, object]:
     }
 
 
+@pytest.mark.slow
 def test_a_fresh_schema_equals_all_migrations_applied(tmp_path: Path) -> None:
     fresh = tmp_path / "fresh.db"
     schema.metadata.create_all(create_engine(f"sqlite:///{fresh}"))

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -231,7 +232,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.revisions[address] = (revision, said)
 
 
-TestLedger = LedgerMachine.TestCase
+TestLedger = pytest.mark.slow(LedgerMachine.TestCase)
 # A life is short enough to be read as it is; making it shorter would take minutes.
 TestLedger.settings = settings(
     max_examples=15, stateful_step_count=20, deadline=None, phases=[Phase.reuse, Phase.generate]

@@ -119,6 +119,7 @@ def test_a_refused_act_leaves_nothing_behind(store: Store) -> None:
     assert store.read(stock.batches) == []
 
 
+@pytest.mark.slow
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(

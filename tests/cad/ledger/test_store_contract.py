@@ -60,6 +60,7 @@ def view(store: Store, address: int = 7, now: float = NOW) -> object:
     return store.read(lambda held: reading.card_view(held, address, store.grants, now))
 
 
+@pytest.mark.slow
 def test_an_order_changes_the_card_and_says_when(store: Store) -> None:
     outcomes = take(store, offer(), assign(), subscribe())
     assert codes(outcomes) == ["ok", "ok", "ok"]
@@ -238,6 +239,7 @@ def test_what_cannot_be_read_is_answered_or_told_and_kept_no_id_of(store: Store)
     assert topics == ["t", "cad/v1/karjaa/rej", "cad/v1/karjaa/rep/web", "cad/v1/karjaa/evt/invoice/card-issued"]
 
 
+@pytest.mark.slow
 def test_one_command_that_fails_unexpectedly_fails_alone(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     from cad.ledger import batch
     from cad.ledger.decide import command as decide
@@ -256,6 +258,7 @@ def test_one_command_that_fails_unexpectedly_fails_alone(store: Store, monkeypat
     assert codes(take(store, assign("a8", card=8))) == ["ok"], "the same command may be sent again"
 
 
+@pytest.mark.slow
 def test_one_command_that_cannot_be_written_fails_alone(store: Store) -> None:
     worn_out = assign("a8", card=8)
     take(store, worn_out)
@@ -386,6 +389,7 @@ def test_a_subscribers_cards_are_found(store: Store) -> None:
     assert store.read(lambda held: reading.find_cards(held, "kaspnet", "anna")) == []
 
 
+@pytest.mark.slow
 def test_a_cards_view_shows_its_history(store: Store) -> None:
     take(store, offer(), assign(), subscribe(), end(at="2030-01-01T00:00:00Z"), suspend(reason="unpaid"))
     seen = view(store)

@@ -76,6 +76,7 @@ def test_an_older_copy_put_back_is_noticed_by_itself(tmp_path: Path) -> None:
     store.close()
 
 
+@pytest.mark.slow
 def test_a_ledger_that_vanished_is_noticed(tmp_path: Path) -> None:
     folder = tmp_path / "state"
     store = open_store(folder)

@@ -91,6 +91,7 @@ def test_a_topic_of_no_possible_operator_is_left(topic: str) -> None:
 texts = st.text(max_size=40)
 
 
+@pytest.mark.slow
 @given(
     topic=st.one_of(texts, texts.map("cad/v1/karjaa/cmd/{}".format), st.just("cad/v1/karjaa/cmd/card/assign")),
     payload=st.binary(max_size=100),

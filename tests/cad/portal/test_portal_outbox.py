@@ -156,6 +156,7 @@ async def test_a_closed_outbox_says_so(outbox: Outbox) -> None:
         await outbox.everything()
 
 
+@pytest.mark.slow
 async def test_what_was_put_is_there_after_kill_9(tmp_path: Path) -> None:
     program = f"""
 import asyncio, sys

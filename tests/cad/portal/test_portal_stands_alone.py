@@ -3,11 +3,14 @@
 import subprocess
 import sys
 
+import pytest
+
 DAEMON = {"sqlalchemy", "alembic", "numpy", "construct", "starlette", "uvicorn", "prometheus_client", "emm", "cards"}
 LEAVES = {"cad", "cad.frame", "cad.orders", "cad.frame.clock", "cad.errors", "cad.frame.supervisor", "cad.frame.tls"}
 PARTS = ("cad.portal", "cad.orders.broker")
 
 
+@pytest.mark.slow
 def test_importing_the_client_imports_no_daemon() -> None:
     program = "import sys, cad.portal.client; print('\\n'.join(sys.modules))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

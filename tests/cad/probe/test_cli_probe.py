@@ -138,6 +138,7 @@ def test_a_taken_metrics_port_is_said(capsys: pytest.CaptureFixture[str]) -> Non
     assert f"cannot listen on {listen}" in err
 
 
+@pytest.mark.slow
 def test_a_network_without_a_stream_wakes(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(capsys, "udp://127.0.0.1:0", "--for", "2.4", "--json")
     assert code == ExitCode.CHECK_FAILED
@@ -179,6 +180,7 @@ def free_tcp_port() -> int:
         return int(one.getsockname()[1])
 
 
+@pytest.mark.slow
 def test_a_live_probe_serves_metrics_prints_documents_and_ends_on_a_signal(stream: Path, tmp_path: Path) -> None:
     port, http = free_udp_port(), free_tcp_port()
     textfile = tmp_path / "probe.prom"
@@ -207,6 +209,7 @@ def test_a_live_probe_serves_metrics_prints_documents_and_ends_on_a_signal(strea
     assert "cad_probe_emm_sections_total" in textfile.read_text()
 
 
+@pytest.mark.slow
 def test_without_a_terminal_alarms_are_lines(without_cat: Path) -> None:
     port = free_udp_port()
     command = [sys.executable, "-m", "cad", "probe", f"udp://127.0.0.1:{port}", "--every", "0.2"]
@@ -289,6 +292,7 @@ def test_the_view_shows_alarms_that_are_over_and_never_rounds_up() -> None:
     assert alarm_line(found.past_alarms[0], "T") == "T over cat-late CAT: gaps"
 
 
+@pytest.mark.slow
 def test_a_recording_of_an_hour_takes_seconds(stream: Path, capsys: pytest.CaptureFixture[str]) -> None:
     began = time.monotonic()
     # At a thousandth of its rate the recording of 12 s lasts more than three hours.

@@ -25,6 +25,7 @@ hearings = st.lists(
 )
 
 
+@pytest.mark.slow
 @given(hearings, st.integers(1, 20))
 @settings(max_examples=120, deadline=None)
 def test_the_arrays_say_what_a_plain_model_says(

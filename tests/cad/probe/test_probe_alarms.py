@@ -146,6 +146,7 @@ ALSO: dict[Code, set[Code]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("code", Code)
 def test_each_fault_raises_its_alarm(code: Code) -> None:
     air = healthy()
@@ -156,6 +157,7 @@ def test_each_fault_raises_its_alarm(code: Code) -> None:
     assert raised - {code} <= ALSO.get(code, set())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("code", [Code.CAT_LATE, Code.MALFORMED_MANY, Code.VERSION_FELL])
 def test_what_happened_once_is_over_after_a_while(code: Code) -> None:
     air = healthy()

@@ -37,6 +37,7 @@ def packets(pid: int, *sections: bytes) -> bytes:
     return b"".join(packet for section in sections for packet in packer.push(section))
 
 
+@pytest.mark.slow
 def test_what_a_stream_carries_is_what_the_probe_says() -> None:
     air = Air(services=2)
     cards = [emm(number % 200, size=20 + number % 200) for number in range(4000)]
@@ -179,6 +180,7 @@ headed = st.builds(
 )
 
 
+@pytest.mark.slow
 @given(headed | any_short_sections | st.binary(max_size=300), st.integers(0, 300), st.integers(0, 255))
 @settings(max_examples=300)
 def test_emms_are_read_as_the_codec_reads_them(section: bytes, place: int, value: int) -> None:
@@ -197,6 +199,7 @@ def test_emms_are_read_as_the_codec_reads_them(section: bytes, place: int, value
 GOOD = recording(2, [emm(number) for number in range(100)])
 
 
+@pytest.mark.slow
 @given(
     damage=st.lists(st.tuples(st.integers(0, len(GOOD) - 1), st.binary(min_size=1, max_size=60)), max_size=20),
     cuts=cut_lists,
@@ -235,6 +238,7 @@ programs = st.lists(st.tuples(st.integers(0, 9), st.integers(0, 0x30)), max_size
 )
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(st.integers(0, 0x30), tables | ca_entries | programs | headed), max_size=40))
 @settings(max_examples=80, deadline=None)
 def test_tables_that_lead_anywhere_give_a_report_and_no_error(sent: list[tuple[int, bytes]]) -> None:

@@ -1,5 +1,7 @@
 """C2: rights of bounded life, renewed by the clock alone; what hears nothing goes dark; epochs change with overlap."""
 
+import pytest
+
 from cad.ledger import reading
 from emm.message import parse_emm
 from tests.support.hand_headend import NUMBERS, HandHeadend
@@ -14,6 +16,7 @@ def written(headend: HandHeadend) -> tuple[int, int]:
     return int(changes or 0), int(total or 0)
 
 
+@pytest.mark.slow
 def test_c02_a_year_of_renewals_writes_nothing_and_never_leaves_the_picture_dark(headend: HandHeadend) -> None:
     headend.done("subscription put", subscription="s", card=A, offer="sport")
     card = headend.card(A).hear()

@@ -62,6 +62,7 @@ def test_every_state_of_the_row_can_be_reached_and_has_its_moves() -> None:
         go(Move.REOPEN, BLACKLISTED)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("state", WAYS)
 def test_legal_moves_are_made_and_others_refused(headend: HandHeadend, state: str) -> None:
     for place, (command, (move, body)) in enumerate(TRIES.items()):
@@ -85,6 +86,7 @@ def refusal(state: str, move: Move) -> str:
     return {"stock": "card_not_assigned", "blacklisted": "card_blacklisted"}.get(state, "card_state")
 
 
+@pytest.mark.slow
 def test_random_lives_keep_to_the_table(headend: HandHeadend) -> None:
     chance = random.Random(7)
     for _ in range(300):
@@ -100,6 +102,7 @@ def test_random_lives_keep_to_the_table(headend: HandHeadend) -> None:
             assert after == before or after in MOVES[move][before]
 
 
+@pytest.mark.slow
 def test_blacklisted_is_for_ever_and_the_card_goes_dark(headend: HandHeadend) -> None:
     headend.done("subscription put", subscription="s", card=A, offer="sport")
     card = headend.card(A).hear()

@@ -1,5 +1,7 @@
 """S10, S12: many moments at once are dealt with in parts, and one that cannot be told holds up no other."""
 
+import pytest
+
 from cad.ledger import due
 from tests.support.hand_headend import NUMBERS, HandHeadend, at
 from tests.support.ledgers import order
@@ -7,6 +9,7 @@ from tests.support.ledgers import order
 A, B = NUMBERS[:2]
 
 
+@pytest.mark.slow
 def test_two_thousand_starts_at_midnight_come_in_parts_each_once(headend: HandHeadend) -> None:
     midnight = at("2026-12-01 00:00")
     orders = [
@@ -38,6 +41,7 @@ def test_two_thousand_starts_at_midnight_come_in_parts_each_once(headend: HandHe
     assert parts <= 3
 
 
+@pytest.mark.slow
 def test_a_card_that_has_used_up_its_versions_holds_up_no_other(headend: HandHeadend) -> None:
     headend.done("card assign", card=B, subscriber="bert")
     for number in (A, B):

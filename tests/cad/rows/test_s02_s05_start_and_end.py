@@ -50,6 +50,7 @@ def test_s08_a_subscription_is_changed_to_another_offer_and_to_another_card(head
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("starts", "ends"),
     [

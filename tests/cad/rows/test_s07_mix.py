@@ -123,6 +123,7 @@ def test_customer_service_is_not_refused_and_its_change_counts(mixed: HandHeaden
     assert choose(mixed, "sport", "film")["code"] == "choice_locked"
 
 
+@pytest.mark.slow
 def test_what_the_list_loses_closes_and_may_be_replaced_at_once(mixed: HandHeadend) -> None:
     choose(mixed, "sport", "film")
     choose(mixed, "sport", "news")

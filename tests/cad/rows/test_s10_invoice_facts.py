@@ -64,6 +64,7 @@ def test_s10_what_was_due_is_told_before_what_a_later_command_does(headend: Hand
     assert headend.facts()[2:] == [("service-ended", "2026-12-01 00:00"), ("service-started", "2026-12-05 12:00")]
 
 
+@pytest.mark.slow
 def test_s10_a_service_that_is_put_off_stops_and_starts_again_and_one_never_begun_says_nothing(
     headend: HandHeadend,
 ) -> None:
@@ -117,6 +118,7 @@ def test_s10_no_operator_is_told_anothers_facts(headend: HandHeadend) -> None:
     assert {topic.split("/")[2] for topic, _, _ in headend.published} == {"kaspnet"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
 def test_s10_whatever_happens_starts_and_ends_alternate_and_none_is_missing(headend: HandHeadend, seed: int) -> None:
     chance = random.Random(seed)

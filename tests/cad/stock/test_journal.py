@@ -48,6 +48,7 @@ def test_it_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert (tmp_path / "j").stat().st_mode & 0o777 == 0o600
 
 
+@pytest.mark.slow
 def test_cut_anywhere_it_is_what_was_whole_before_and_goes_on(tmp_path: Path) -> None:
     content = written(tmp_path / "j")
     for size in range(len(content) + 1):

@@ -51,6 +51,7 @@ def imported(place: Path, *more: str) -> int:
     return run([*command, "--output", str(place / "d.keys"), "--config", str(place / "cad.toml"), *more])
 
 
+@pytest.mark.slow
 def test_a_delivery_is_imported_and_said_without_a_key(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert imported(place, "--json") == 0
     said = json.loads(capsys.readouterr().out)
@@ -76,6 +77,7 @@ def test_labels_of_a_result_file(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert "first line must be" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_stock_is_shown_and_a_missing_daemon_is_said(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = ["card", "stock", "--config", str(place / "cad.toml")]
     assert run(command) == ExitCode.UNREACHABLE
@@ -94,6 +96,7 @@ def test_stock_is_shown_and_a_missing_daemon_is_said(place: Path, capsys: pytest
         assert "box-1" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_batch_file_or_delivery_that_is_wrong_stops_before_any_card(
     place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

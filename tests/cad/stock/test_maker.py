@@ -99,6 +99,7 @@ def test_foreign_chips_cost_no_number(shop: Workshop, journal: Journal, tmp_path
         chip.close()
 
 
+@pytest.mark.slow
 def test_a_chip_with_our_keys_that_the_ledger_does_not_know_is_put_aside(
     shop: Workshop, journal: Journal, tmp_path: Path
 ) -> None:
@@ -279,6 +280,7 @@ def test_pace_and_words(capsys: pytest.CaptureFixture[str]) -> None:
     assert '"event": "aside", "text": "why"' in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_known_keys_stand_nowhere(
     shop: Workshop, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:

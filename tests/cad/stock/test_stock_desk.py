@@ -41,6 +41,7 @@ def test_from_reservation_to_stock(daemon: StockDaemon, numbers: DaemonNumbers) 
     assert (told["made"], told["batch"], told["reserved_at"][-1]) == (1, "box", "Z")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("path", "body", "said"),
     [
@@ -85,6 +86,7 @@ def test_a_daemon_that_is_restarted_is_waited_for(daemon: StockDaemon, numbers: 
     assert pauses == [0.5, 1.0]
 
 
+@pytest.mark.slow
 def test_patience_ends(daemon: StockDaemon, numbers: DaemonNumbers) -> None:
     daemon.stop()
     pauses: list[float] = []

@@ -110,6 +110,7 @@ def test_a_file_with_one_fault_is_refused_whole(files, change, said: str) -> Non
         import_vendor_file(*files, KEYS)
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(
     st.binary(max_size=300)

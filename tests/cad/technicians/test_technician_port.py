@@ -194,6 +194,7 @@ async def test_the_emm_given_out_is_the_current_one_and_gives_nothing_that_was_n
     assert suspended.revision > emm.revision
 
 
+@pytest.mark.slow
 async def test_no_method_of_the_port_changes_what_a_card_may_open(headend: FieldHeadend) -> None:
     """C12: whatever is sent to it, the ledger's view of the card stays the same."""
     before = await headend.ledger.card_view(KAISA)

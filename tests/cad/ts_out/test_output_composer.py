@@ -36,6 +36,7 @@ def ticks(
     return found
 
 
+@pytest.mark.slow
 @given(
     steps=st.lists(st.floats(0.001, 0.04) | st.floats(0.1, 3), min_size=50, max_size=250),
     packing=st.sampled_from(Packing),
@@ -66,6 +67,7 @@ def test_no_second_exceeds_a_rate_however_late_the_caller_is(
     assert all(0 < len(datagram) <= 7 * PACKET_SIZE for _, datagram in sent)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("packing", Packing)
 @pytest.mark.parametrize(("emm_bps", "stream_bps"), [(20_000, 40_000), (100_000, 122_000), (3_000_000, 3_200_000)])
 def test_the_rates_are_reached(packing: Packing, emm_bps: int, stream_bps: int) -> None:
@@ -77,6 +79,7 @@ def test_the_rates_are_reached(packing: Packing, emm_bps: int, stream_bps: int) 
     assert len(heard.packets[EMM_PID]) >= 0.97 * 5 * most, "what whole packets can reach in every second"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("null_packets", [True, False])
 @pytest.mark.parametrize("emm_bps", [10_000, 1_000_000])
 def test_tables_come_in_time_and_lead_to_the_emms(null_packets: bool, emm_bps: int) -> None:

@@ -86,6 +86,7 @@ async def test_what_is_handed_over_is_received_in_order(listener: UdpListener) -
     assert not at.link.ready
 
 
+@pytest.mark.slow
 async def test_a_sender_that_is_too_quick_waits(listener: UdpListener) -> None:
     async with running(stream(listener.port, bandwidth_kbps=50, null_packets=False)) as at:
         await at.ready()
@@ -136,6 +137,7 @@ async def test_several_streams_do_not_disturb_each_other() -> None:
             listener.close()
 
 
+@pytest.mark.slow
 async def test_a_receiver_that_goes_takes_the_link_down_and_one_that_comes_finds_counting_gone_on(
     listener: UdpListener,
 ) -> None:

@@ -699,6 +699,7 @@ def test_no_apdu_makes_the_card_manager_raise(commands: list[CommandApdu]) -> No
     assert memory.state.life_cycle is CardLifeCycle.OP_READY
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(st.lists(apdus, max_size=8), st.booleans())
 def test_no_apdu_in_a_channel_makes_the_card_manager_raise(commands: list[CommandApdu], fresh: bool) -> None:
@@ -757,4 +758,4 @@ class AttackedManager(RuleBasedStateMachine):
 
 
 AttackedManager.TestCase.settings = settings(max_examples=15, stateful_step_count=20, deadline=None)
-TestAttackedManager = AttackedManager.TestCase
+TestAttackedManager = pytest.mark.slow(AttackedManager.TestCase)

@@ -53,6 +53,7 @@ def test_the_reference_cmac_is_that_of_rfc_4493(size: int, expected: str) -> Non
     assert cmac(key, message).hex() == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [16, 24, 32])
 @pytest.mark.parametrize("level", SecurityLevel)
 @pytest.mark.parametrize("mode", Mode)

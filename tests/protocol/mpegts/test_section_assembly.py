@@ -120,6 +120,7 @@ def test_a_repeated_packet_changes_nothing(sections: list[bytes], packing: Packi
     assert assembler.damage == {Damage.DUPLICATE: 1}
 
 
+@pytest.mark.slow
 @given(st.lists(ca_sections, min_size=1, max_size=8), packings, st.data())
 @settings(max_examples=200)
 def test_a_single_wrong_bit_never_raises_and_is_soon_forgotten(

@@ -25,6 +25,7 @@ def test_what_stands_in_docs_is_what_the_models_say() -> None:
         assert written[name] == text, f"{name} is out of date: run scripts/portal-schemas"
 
 
+@pytest.mark.slow
 def test_files_of_messages_that_are_no_more_are_removed(tmp_path: Path) -> None:
     portal_pages.write(tmp_path)
     (tmp_path / "schemas" / "command.card.explode.json").touch()

@@ -530,6 +530,7 @@ class TestSilence:
         assert scs.session.closed
 
 
+@pytest.mark.slow
 def test_a_thousand_streams_keep_apart() -> None:
     scs = EcmgDialogue()
     scs.opens(*range(1000))
