@@ -41,7 +41,7 @@ def explain_card(
     """All that is known of a card. `now` in Unix seconds, `on_air` as `NetworkOnAir.on_air` gives it."""
     period = calendar.period(now)
     content = plan_card(view.state not in OPEN_STATES, view.rights, period, calendar)
-    names = {product.product_id: product.id for product in network.products}
+    names = {product.product_id: product.id for product in network.products} | event_names(view)
     return {
         "card": card_number.spell(view.address),
         "operator": view.operator,
@@ -84,6 +84,7 @@ def explain_channel(
 ) -> dict[str, Any]:
     """Why the card can see the service or not: `products` that open it, and the verdict."""
     products = {product.product_id: product.id for product in network.products if service.id in product.services}
+    products |= event_names(view, service.id)
     verdict = judge(view, service, products, calendar, now, on_air)
     return {
         "service": service.id,
@@ -92,6 +93,15 @@ def explain_channel(
         "visible": verdict.visible,
         "code": verdict.code,
         "sentence": verdict.sentence,
+    }
+
+
+def event_names(view: CardView, service: str | None = None) -> dict[int, str]:
+    """Return what the events bought for a card are called, by the number of their product: on one service, or all."""
+    return {
+        one.product_id: f"event {one.offer}"
+        for one in view.subscriptions
+        if one.product_id is not None and service in (None, one.service)
     }
 
 

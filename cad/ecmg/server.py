@@ -147,6 +147,8 @@ class EcmgServer:
             "events": [
                 {
                     "network": event.network,
+                    "operator": event.operator,
+                    "offer": event.offer,
                     "service": event.service,
                     "product_id": event.product_id,
                     "starts_at": clocks.spell(event.starts_at),

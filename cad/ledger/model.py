@@ -52,6 +52,8 @@ class EventWindow:
     """An event as the ECMs of its service know it: its product is in them from `starts_at` until before `ends_at`."""
 
     network: str
+    operator: str
+    offer: str
     service: str
     product_id: int
     starts_at: int
@@ -283,7 +285,8 @@ class OpenChange:
 class SubscriptionView:
     """A subscription as `explain` shows it; `products` are the slugs that it opens, out of those of its offer.
 
-    `choice` is what was chosen out of a mix, also what its list does not have any more; None of other offers.
+    `choice` is what was chosen out of a mix, also what its list does not have any more; None of other offers. Only an
+    event has a `service`, and a `product_id` of its own.
     """
 
     subscription: str
@@ -298,6 +301,8 @@ class SubscriptionView:
     protected: bool = False
     choice: tuple[str, ...] | None = None
     next_change_at: int | None = None
+    service: str | None = None
+    product_id: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -231,8 +231,8 @@ def event_windows(connection: Connection, grants: Grants, now: float) -> list[Ev
         grant = grants.operators.get(offer.operator)
         if grant is None or grant.events is None or offer.service not in grant.events.services:
             continue
-        window = (offer.product_id, offer.starts_at, offer.ends_at)
-        found.append(EventWindow(grant.network, offer.service, *[value or 0 for value in window]))
+        window = [value or 0 for value in (offer.product_id, offer.starts_at, offer.ends_at)]
+        found.append(EventWindow(grant.network, offer.operator, offer.offer, offer.service, *window))
     return found
 
 
@@ -278,4 +278,6 @@ def _subscription_view(row: SubscriptionRow, offer: OfferRow, now: float, zone: 
         protected=bool(row.protected),
         choice=None if row.choice is None else row.chosen(),
         next_change_at=next_change(row, now, zone),
+        service=offer.service,
+        product_id=offer.product_id,
     )

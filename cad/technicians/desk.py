@@ -85,7 +85,7 @@ class Desk:
         return docs.CardAnswer(
             now=self._clock.now(),
             card=_card_fact(view),
-            network=self._network_facts(network),
+            network=await self._network_facts(network, view.operator),
             on_air=tuple(
                 docs.OnAir(multiplex=at["multiplex"], connected=at["connected"], last_sent_at=at["last_sent_at"])
                 for at in places
@@ -149,7 +149,7 @@ class Desk:
             person=person.name,
             made_at=now,
             expires_at=now + self.settings.extract_days * DAY_S,
-            network=self._network_facts(self._network(person)),
+            network=await self._network_facts(self._network(person), person.operator),
             cards=tuple(cards),
         )
         return await asyncio.to_thread(self._signer.sign, extract)
@@ -247,8 +247,10 @@ class Desk:
                 return network
         raise NotFoundError(f"operator {person.operator} is not in the headend's settings any more")
 
-    def _network_facts(self, network: NetworkSettings) -> docs.Network:
+    async def _network_facts(self, network: NetworkSettings, operator: str) -> docs.Network:
+        """Calendar and products of the network, with the operator's events that are not over."""
         calendar, names = self._on_air.calendar, {service.id: service.name for service in network.services}
+        events = [event for event in await self._ledger.events() if event.operator == operator]
         return docs.Network(
             calendar=docs.CalendarFact(
                 period_days=calendar.period_days,
@@ -262,6 +264,14 @@ class Desk:
                     services=tuple(names[service] for service in product.services),
                 )
                 for product in network.products
+            )
+            + tuple(
+                docs.ProductFact(
+                    product_id=event.product_id,
+                    product=f"event {event.offer}",
+                    services=(names[event.service],) if event.service in names else (),
+                )
+                for event in events
             ),
         )
 

@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 
 from cad.air.roster import Roster
 from cad.ledger import reading
-from cad.ledger.model import CardChange, CardView, Grants, OperatorGrant
+from cad.ledger.model import CardChange, CardView, EventGrant, Grants, OperatorGrant
 from cards.errors import CardRefusedError
 from cards.memory.contents import CardKeys
 from cards.session import CardSession
@@ -25,10 +25,11 @@ from tests.support.ledgers import open_store, order
 
 HELSINKI = ZoneInfo("Europe/Helsinki")
 PRODUCTS = {"basic": 1, "sport": 2, "film": 3, "news": 4}
+EVENTS = EventGrant(frozenset({"cinema"}), range(40_000, 40_003), 2, Calendar(), frozenset({"karjaa", "kaspnet"}))
 GRANTS = Grants(
     {
-        "karjaa": OperatorGrant("south", PRODUCTS, ((0, 999),), ("mux-1",), "Europe/Helsinki"),
-        "kaspnet": OperatorGrant("south", {"sport": 2}, ((1000, 1999),), ("mux-1",), "Europe/Helsinki"),
+        "karjaa": OperatorGrant("south", PRODUCTS, ((0, 999),), ("mux-1",), "Europe/Helsinki", EVENTS),
+        "kaspnet": OperatorGrant("south", {"sport": 2}, ((1000, 1999),), ("mux-1",), "Europe/Helsinki", EVENTS),
     }
 )
 NUMBERS = tuple(card_number.spell(address) for address in range(10))

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from cad.ledger.model import Grants, NoPromise, OperatorGrant, Order
+from cad.ledger.model import EventGrant, Grants, NoPromise, OperatorGrant, Order
 from cad.orders.broker import Received
 from cad.orders.intake import read
+from emm.calendar import Calendar
 from protocol import card_number
 from protocol.portal import schemas, snapshot
 from protocol.portal.codes import Code
@@ -58,7 +59,8 @@ def orders() -> list[Order]:
 def test_the_commands_of_the_page_run_in_its_order_and_are_answered_as_it_says(tmp_path: Path) -> None:
     card = card_number.parse("100000000008")
     products = {"sport": 1, "film": 2, "news": 3}
-    grant = OperatorGrant("south", products, ((card, card + 100),), ("mux-1", "mux-2"))
+    events = EventGrant(frozenset({"sport-1"}), range(500, 510), 2, Calendar(), frozenset({"karjaa"}))
+    grant = OperatorGrant("south", products, ((card, card + 100),), ("mux-1", "mux-2"), events=events)
     store = open_store(tmp_path / "state", grants=Grants({"karjaa": grant}), now=NOW)
     promises = {"karjaa": NoPromise(NOW + 10, NOW + 70)}
     try:
