@@ -11,7 +11,7 @@ from cad.ledger.model import OPEN_STATES, SUSPENDED, CardView, SubscriptionView
 from config.settings import NetworkSettings, ServiceSettings
 from emm.calendar import Calendar
 from emm.plan import Window, plan_card
-from protocol import card_number
+from protocol import card_number, receiver_number
 
 CHANGES_SHOWN: Final = 5
 _CLOSED: Final = {
@@ -40,7 +40,7 @@ def explain_card(
 ) -> dict[str, Any]:
     """All that is known of a card. `now` in Unix seconds, `on_air` as `NetworkOnAir.on_air` gives it."""
     period = calendar.period(now)
-    content = plan_card(view.state not in OPEN_STATES, view.rights, period, calendar)
+    content = plan_card(view.state not in OPEN_STATES, view.rights, period, calendar, view.traits)
     names = {product.product_id: product.id for product in network.products} | event_names(view)
     return {
         "card": card_number.spell(view.address),
@@ -51,6 +51,7 @@ def explain_card(
         "reason": view.reason,
         "open_until": None if view.open_until is None else clocks.spell(view.open_until),
         "replaced_by": None if view.replaced_by is None else card_number.spell(view.replaced_by),
+        "receiver": None if view.traits.receiver is None else receiver_number.spell(view.traits.receiver),
         "assigned_at": clocks.spell(view.assigned_at),
         "changed_at": clocks.spell(view.changed_at),
         "emm": {
@@ -148,10 +149,13 @@ def judge(
         return Verdict(
             False, "not_on_air", f"The newest change of this card is not on the air yet; {name} follows soon."
         )
+    where = "If the picture is missing"
+    if view.traits.receiver is not None:
+        where = f"Only receiver {receiver_number.spell(view.traits.receiver)} shows it; if the picture is missing there"
     return Verdict(
         True,
         "visible",
-        f"The card may open {name}. If the picture is missing, leave the receiver on {name} for some minutes; "
+        f"The card may open {name}. {where}, leave the receiver on {name} for some minutes; "
         "`card refresh` sends the right again at once.",
     )
 

@@ -23,7 +23,8 @@ from cards.status_word import StatusWord, explain
 from emm.ecm import Parity
 from emm.errors import DecodeError as EmmDecodeError
 from emm.message import EmmKind, parse_emm
-from protocol import card_number
+from emm.pairing import ReceiverIdentity
+from protocol import card_number, receiver_number
 from protocol.control_word import SIZE as WORD_SIZE
 from protocol.control_word import with_checksums
 from protocol.cs378x import CONTROL_WORDS_SIZE, CamdCodec, CamdMessage, Command
@@ -53,10 +54,19 @@ class PoweredCard(Protocol):
 class MonitoredCard:
     """The card in one reader. It is connected to when it is needed, and again after it was taken out. One thread."""
 
-    def __init__(self, connect: Callable[[], AbstractContextManager[PoweredCard]], aid: bytes) -> None:
-        """`connect` gives a connection that no other program shares (`cards.pcsc.connect`, exclusive)."""
+    def __init__(
+        self,
+        connect: Callable[[], AbstractContextManager[PoweredCard]],
+        aid: bytes,
+        receiver: ReceiverIdentity | None = None,
+    ) -> None:
+        """`connect` gives a connection that no other program shares (`cards.pcsc.connect`, exclusive).
+
+        `receiver`: who this program is to a card that is paired.
+        """
         self._connect = connect
         self._aid = aid
+        self._identity = receiver
         self._connection = contextlib.ExitStack()
         self._session: CardSession | None = None
         self.address: int | None = None
@@ -91,13 +101,19 @@ class MonitoredCard:
         if self._session is None:
             card = self._connection.enter_context(self._connect())
             try:
-                session = CardSession(card.transmit, self._aid)
-                self.address = session.read_info().address
+                session = CardSession(card.transmit, self._aid, self._identity)
+                info = session.read_info()
+                self.address = info.address
             except CardsError:
                 self._connection.close()
                 raise
             self._session = session
             log.info("card connected", card=card_number.spell(self.address))
+            if info.receiver is not None and (self._identity is None or self._identity.number != info.receiver):
+                log.warning(
+                    "the card is paired with another receiver: channels stay closed here",
+                    paired_with=receiver_number.spell(info.receiver),
+                )
         return self._session
 
 

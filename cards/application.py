@@ -23,6 +23,7 @@ from emm.errors import AuthenticationError, DecodeError, NotEntitledError, Refus
 from emm.message import FORMAT as ECM_FORMAT
 from emm.message import FORMATS, NOTICE_FORMAT, SECTION_HEAD_SIZE, EmmHeader, EmmKind, SealedEmm, parse_emm
 from emm.notices.seal import open_notice
+from emm.pairing import seal_words
 from emm.payload import CardState, RightsBlock
 from emm.seal import open_sealed
 from emm.secret import Secret
@@ -278,7 +279,10 @@ class CardApplication:
         except NotEntitledError as refused:
             raise _RefusedError(_refusal(refused.refusal, ecm, self._memory.rights)) from None
         self._note_time(ecm.header.time)
-        return bytes((ecm.word_count << 4 | WORD_SIZES.index(ecm.word_size),)) + b"".join(words)
+        word_info = ecm.word_count << 4 | WORD_SIZES.index(ecm.word_size)
+        if (pairing := self._memory.pairing) is not None:
+            return seal_words(pairing.key, word_info, ecm.tag, words)
+        return bytes((word_info,)) + b"".join(words)
 
     def _note_time(self, time: int) -> None:
         self._last_time = max(self._last_time, time)

@@ -15,6 +15,7 @@ from construct import (
     Int8ub,
     Int16ub,
     Int32ub,
+    Int64ub,
     Struct,
     Terminated,
     this,
@@ -25,6 +26,7 @@ from cards.memory.contents import CardMemory, Track
 from emm.message import FORMAT, EmmKind, Version
 from emm.notices.content import Message
 from emm.payload import CardState
+from protocol import receiver_number
 
 SPECIFICATION: Final = 1
 """Version of docs/card.md that this code implements."""
@@ -41,6 +43,7 @@ class DataObject(IntEnum):
     STATE = 0xDF22
     RIGHTS = 0xDF23
     TIME = 0xDF24
+    PAIRING = 0xDF26
     MAILBOX = 0xDF28
 
 
@@ -94,6 +97,7 @@ class HeldLetter:
 
 _NUMBER: Final = Struct("address" / BytesInteger(5), Terminated)
 _TIME: Final = Struct("time" / Int32ub, Terminated)
+_PAIRING: Final = Struct("receiver" / Int64ub, Terminated)
 _VERSION: Final = Struct("taken" / Flag, "period" / Int16ub, "revision" / Int32ub)
 _VERSIONS: Final = Struct(
     "specification" / Int8ub,
@@ -145,6 +149,8 @@ def build(which: DataObject, memory: CardMemory, last_time: int) -> bytes:
         return _build_state(memory)
     if which is DataObject.RIGHTS:
         return _build_rights(memory)
+    if which is DataObject.PAIRING:
+        return b"" if memory.pairing is None else bytes(_PAIRING.build({"receiver": memory.pairing.receiver}))
     if which is DataObject.MAILBOX:
         return _build_mailbox(memory, last_time)
     return bytes(_TIME.build({"time": last_time}))
@@ -158,6 +164,16 @@ def parse_number(value: bytes) -> int:
 def parse_time(value: bytes) -> int | None:
     """The time of the last ECM that the card opened, or None."""
     return int(_parse(_TIME, value, DataObject.TIME).time) or None
+
+
+def parse_pairing(value: bytes) -> int | None:
+    """The number of the receiver that the card is paired with; None (an empty value) when it serves any."""
+    if not value:
+        return None
+    receiver = int(_parse(_PAIRING, value, DataObject.PAIRING).receiver)
+    if not receiver_number.is_number(receiver):
+        raise CardReplyError("the card says that it is paired with a receiver whose number does not exist")
+    return receiver
 
 
 def parse_versions(value: bytes) -> VersionsData:

@@ -31,6 +31,25 @@ class StateFileError(StorageError):
     """The state file of a software card cannot be used."""
 
 
+class ReceiverFileError(CardsError):
+    """The file with a receiver's number and pairing key cannot be used."""
+
+    default_advice = "have the headend make one: cad keys receiver NUMBER --out FILE"
+
+
+class PairedError(CardsError):
+    """The card opened the ECM, but its control words are sealed for the receiver that it is paired with.
+
+    `receiver`: that receiver's number, spelled.
+    """
+
+    default_advice = "use the card in that receiver, or have the operator pair it with this one: card pair"
+
+    def __init__(self, message: str, receiver: str, advice: str = "") -> None:
+        super().__init__(message, advice)
+        self.receiver = receiver
+
+
 class CardRefusedError(CardsError):
     """The card answered a command with a status word that is not a success. `sw` is that word."""
 

@@ -19,14 +19,15 @@ from cards.application import (
 )
 from cards.authentication import PROOF_SIZE
 from cards.data_objects import DataObject, HeldLetter, HeldRight, StateData, VersionsData
-from cards.errors import ApduError, CardRefusedError, CardReplyError, WrongCardError
+from cards.errors import ApduError, CardRefusedError, CardReplyError, PairedError, WrongCardError
 from cards.status_word import StatusWord, explain, is_more_data, is_wrong_le
-from emm.ecm import WORD_SIZES, WORDS_MAX
-from emm.errors import DecodeError
-from emm.message import SECTION_MAX
+from emm.ecm import WORD_SIZES, WORDS_MAX, parse_ecm
+from emm.errors import AuthenticationError, DecodeError
+from emm.message import SECTION_MAX, TAG_SIZE
 from emm.notices.content import Notice, parse_content
+from emm.pairing import SEALED, ReceiverIdentity, open_words
 from emm.secret import Secret
-from protocol import card_number
+from protocol import card_number, receiver_number
 
 ANSWER_MAX: Final = 65_536
 """More than any answer of the application; a card that goes on answering is broken."""
@@ -37,13 +38,17 @@ TAKEN: Final = frozenset({StatusWord.OK, StatusWord.PART_HELD, StatusWord.ALREAD
 
 @dataclass(frozen=True, slots=True)
 class CardInfo:
-    """What a card tells about itself. `last_ecm_time`: UTC seconds, None before the first channel was opened."""
+    """What a card tells about itself. `last_ecm_time`: UTC seconds, None before the first channel was opened.
+
+    `receiver`: number of the receiver that it is paired with, None for any.
+    """
 
     address: int
     versions: VersionsData
     state: StateData
     rights: tuple[HeldRight, ...]
     last_ecm_time: int | None
+    receiver: int | None = None
 
     @property
     def number(self) -> str:
@@ -61,13 +66,17 @@ class ControlWords:
 class CardSession:
     """The application on one card, selected when the session is made. One thread at a time.
 
-    `transmit` sends a command APDU and returns the response APDU; what it raises goes through.
+    `transmit` sends a command APDU and returns the response APDU; what it raises goes through. `receiver`: who opens
+    the control words of a card that is paired with it; without, only cards that are not paired can be used.
     Raises WrongCardError when the card has no such application, CardRefusedError when the card refuses a command,
     CardReplyError when it answers what its specification does not allow.
     """
 
-    def __init__(self, transmit: Callable[[bytes], bytes], aid: bytes = DEFAULT_AID) -> None:
+    def __init__(
+        self, transmit: Callable[[bytes], bytes], aid: bytes = DEFAULT_AID, receiver: ReceiverIdentity | None = None
+    ) -> None:
         self._transmit = transmit
+        self._receiver = receiver
         self._select(aid)
 
     def read_info(self) -> CardInfo:
@@ -78,6 +87,7 @@ class CardSession:
             state=data_objects.parse_state(self.read(DataObject.STATE)),
             rights=data_objects.parse_rights(self.read(DataObject.RIGHTS)),
             last_ecm_time=data_objects.parse_time(self.read(DataObject.TIME)),
+            receiver=data_objects.parse_pairing(self.read(DataObject.PAIRING)),
         )
 
     def read(self, which: DataObject) -> bytes:
@@ -120,11 +130,11 @@ class CardSession:
     def process_ecm(self, section: bytes) -> ControlWords:
         """Give the card an ECM section, from table_id on; return the control words.
 
-        Raises CardRefusedError, whose `sw` says why the channel stays closed, ApduError when `section` is no short
-        section.
+        Raises CardRefusedError, whose `sw` says why the channel stays closed, PairedError when the card is paired with
+        another receiver than this session's, ApduError when `section` is no short section.
         """
-        response = self._expect_ok("PROCESS ECM", _carry(Instruction.PROCESS_ECM, section, SHORT_LE_MAX))
-        return _control_words(response.data)
+        data = self._expect_ok("PROCESS ECM", _carry(Instruction.PROCESS_ECM, section, SHORT_LE_MAX)).data
+        return _control_words(self._unseal(data, section) if data and data[0] & SEALED else data)
 
     def authenticate(self, challenge: bytes) -> bytes:
         """The card's proof for a challenge of 16 bytes (`cards.authentication`), to be checked by who has its key.
@@ -136,6 +146,28 @@ class CardSession:
         if len(data) != PROOF_SIZE:
             raise CardReplyError(f"the card's proof has {len(data)} bytes instead of {PROOF_SIZE}")
         return data
+
+    def _unseal(self, answer: bytes, section: bytes) -> bytes:
+        """The answer as a card that is not paired gives it. Raises PairedError, CardReplyError."""
+        paired = data_objects.parse_pairing(self.read(DataObject.PAIRING))
+        if paired is None or len(answer) < 1 + TAG_SIZE:
+            raise CardReplyError("the card seals its control words, but says that it is not paired")
+        name, mine = receiver_number.spell(paired), self._receiver
+        if mine is None:
+            raise PairedError(f"the card is paired with receiver {name}, and this is no receiver", name)
+        if mine.number != paired:
+            this = receiver_number.spell(mine.number)
+            raise PairedError(f"the card is paired with receiver {name}, not with this one, {this}", name)
+        address = data_objects.parse_number(self.read(DataObject.NUMBER))
+        try:
+            words = open_words(mine.pair_key(address), answer, parse_ecm(section).tag)
+        except (AuthenticationError, DecodeError):
+            raise PairedError(
+                f"the card is paired with this receiver, {name}, but under another key than the receiver has",
+                name,
+                "give the receiver a key of this headend: cad keys receiver",
+            ) from None
+        return bytes((answer[0] & ~SEALED,)) + words
 
     def _select(self, aid: bytes) -> None:
         command = CommandApdu(

@@ -14,6 +14,8 @@ from emm.calendar import Calendar
 from emm.message import EmmKind, Version
 from emm.payload import CardState
 from emm.plan import CardContent, Right, plan_card
+from emm.traits import NO_TRAITS, Traits
+from protocol import receiver_number
 
 RENEWAL_GRACE_S: Final = 3600
 """How long after the start of a period a card may not have heard its renewal: the carousel needs half an hour."""
@@ -38,6 +40,7 @@ class Code(StrEnum):
     AHEAD = "ahead"
     ON_ITS_WAY = "on-its-way"
     RIGHTS_DIFFER = "rights-differ"
+    PAIRING_DIFFERS = "pairing-differs"
     NOT_HEARING = "not-hearing"
 
 
@@ -91,6 +94,10 @@ _WORDS: Final[dict[Code, tuple[str, str]]] = {
         "The card does not hold what is ordered.",
         "Write it in now: cad card refresh. Then find out why it was not heard: cable, receiver, network.",
     ),
+    Code.PAIRING_DIFFERS: (
+        "The card is not paired with the receiver that it is ordered for.",
+        "Write it in now: cad card refresh. Then compare the receiver's printed number with the one above.",
+    ),
     Code.NOT_HEARING: (
         "The card works today, but it does not hear its renewals and will go dark.",
         "Write it in now: cad card refresh. Then look at cable and receiver.",
@@ -100,7 +107,10 @@ _WORDS: Final[dict[Code, tuple[str, str]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Ordered:
-    """What the ledger says of a card. `changed_at`: UTC seconds of its newest change. `live`: asked just now."""
+    """What the ledger says of a card. `changed_at`: UTC seconds of its newest change. `live`: asked just now.
+
+    `traits`: what its EMM says besides rights.
+    """
 
     suspended: bool
     reason: str | None
@@ -109,6 +119,7 @@ class Ordered:
     rights: tuple[Right, ...]
     changed_at: float
     live: bool
+    traits: Traits = NO_TRAITS
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +131,16 @@ class RightLine:
     wanted: tuple[HeldRight, ...]
     agrees: bool
     open_now: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TraitLine:
+    """One thing besides rights, in words: what the card holds, what it should, and whether both are the same."""
+
+    name: str
+    on_card: str
+    ordered: str
+    agrees: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +161,7 @@ class Judgement:
     lines: tuple[RightLine, ...]
     newest: Version
     held: Version | None
+    traits: tuple[TraitLine, ...] = ()
 
 
 def verdict_of(code: Code) -> Verdict:
@@ -162,11 +184,25 @@ def judge(info: CardInfo, ordered: Ordered, genuine: bool | None, now: float, ca
         then = _lines(info, _plan(ordered, held.period, calendar), now)
         agrees = held.revision == ordered.revision and all(line.agrees for line in then)
     code = _code(info, ordered, genuine, now, calendar, agrees)
-    return Judgement(verdict_of(code), lines, newest, held)
+    return Judgement(verdict_of(code), lines, newest, held, trait_lines(info, ordered.traits))
+
+
+def trait_lines(info: CardInfo, ordered: Traits) -> tuple[TraitLine, ...]:
+    """What the card and the ledger say besides rights, side by side."""
+    return (_line_of("pairing", _pairing(info.receiver), _pairing(ordered.receiver)),)
+
+
+def _line_of(name: str, on_card: str, ordered: str) -> TraitLine:
+    return TraitLine(name, on_card, ordered, on_card == ordered)
+
+
+def _pairing(receiver: int | None) -> str:
+    return "any receiver" if receiver is None else f"receiver {receiver_number.spell(receiver)}"
 
 
 def _code(info: CardInfo, ordered: Ordered, genuine: bool | None, now: float, calendar: Calendar, agrees: bool) -> Code:
     held, period = info.versions.held[EmmKind.UNIQUE], calendar.period(now)
+    is_paired = info.receiver == ordered.traits.receiver
     rules: tuple[tuple[Callable[[], bool], Code], ...] = (
         (lambda: info.versions.key_version != ordered.key_version, Code.WRONG_KEYS),
         (lambda: genuine is None, Code.UNPROVEN),
@@ -178,8 +214,9 @@ def _code(info: CardInfo, ordered: Ordered, genuine: bool | None, now: float, ca
         (lambda: ordered.suspended, Code.SUSPENDED),
         (lambda: held is None and now - ordered.changed_at < CHANGE_GRACE_S, Code.ON_ITS_WAY),
         (lambda: held is None, Code.BLANK),
-        (lambda: not agrees and now - ordered.changed_at < CHANGE_GRACE_S, Code.ON_ITS_WAY),
+        (lambda: not (agrees and is_paired) and now - ordered.changed_at < CHANGE_GRACE_S, Code.ON_ITS_WAY),
         (lambda: not agrees or (info.state.state is CardState.SUSPENDED), Code.RIGHTS_DIFFER),
+        (lambda: not is_paired, Code.PAIRING_DIFFERS),
         (lambda: held is not None and _misses_renewals(held, now, calendar), Code.NOT_HEARING),
         (lambda: not ordered.rights or not _is_anything_left(ordered, now), Code.NOTHING_ORDERED),
     )

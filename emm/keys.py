@@ -16,6 +16,7 @@ CARD_KEY_LABEL: Final = b"cad card key"
 GROUP_KEY_LABEL: Final = b"cad group key"
 GLOBAL_KEY_LABEL: Final = b"cad global key"
 PRODUCT_KEY_LABEL: Final = b"cad product key"
+PAIRING_KEY_LABEL: Final = b"cad pairing key"
 AUDIT_KEY_LABEL: Final = b"cad audit key"
 ECM_KEY_LABEL: Final = b"cad ecm key"
 EXTRACT_KEY_LABEL: Final = b"cad extract key"
@@ -91,6 +92,10 @@ class KeyLadder:
     def product_key(self, product_id: int, epoch: int) -> Secret:
         """Return the 16-byte key of a product in an epoch."""
         return self._product_key(product_id, epoch)
+
+    def pairing_key(self, receiver: int) -> Secret:
+        """Return the 32-byte key of one receiver (`protocol.receiver_number`), from which `emm.pairing` goes on."""
+        return derive(self._cmac, PAIRING_KEY_LABEL, _field(receiver, 8, "receiver"), SIV_KEY_SIZE)
 
     def audit_key(self) -> Secret:
         """Return the 32-byte key that seals the audit chain."""

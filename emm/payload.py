@@ -24,15 +24,16 @@ from construct import (
 from emm.errors import BuildError, DecodeError
 from emm.message import EmmKind, packer, payload_max
 from emm.secret import KEY_SIZE, Secret
+from emm.traits import TAGS, PairingBlock, TraitBlock, build_trait, is_said_twice, parse_trait
 
 EPOCH_MAX: Final = 0xFFFF
 RIGHTS_TAG: Final = 0x01
 IGNORABLE_TAGS: Final = 0x80
 """A receiver refuses an EMM with a block it does not know below this tag, and skips such a block from here on."""
 
-
 BLOCK_HEAD_SIZE: Final = 2
 RIGHTS_HEAD_SIZE: Final = 11
+SAID_TWICE: Final = "the same thing is said twice of a card"
 
 
 class CardState(IntEnum):
@@ -68,17 +69,25 @@ class OpaqueBlock:
     value: bytes
 
 
+AnyBlock = RightsBlock | TraitBlock | OpaqueBlock
+
+
 @dataclass(frozen=True, slots=True)
 class EmmPayload:
-    """What a part says once it is opened. GROUP and GLOBAL have state ACTIVE and no rights."""
+    """What a part says once it is opened. GROUP and GLOBAL have state ACTIVE, no rights and no traits."""
 
     state: CardState
-    blocks: tuple[RightsBlock | OpaqueBlock, ...] = ()
+    blocks: tuple[AnyBlock, ...] = ()
 
     @property
     def rights(self) -> tuple[RightsBlock, ...]:
         """The blocks that give rights."""
         return tuple(block for block in self.blocks if isinstance(block, RightsBlock))
+
+    @property
+    def pairing(self) -> PairingBlock | None:
+        """The block that pairs the card with a receiver, if any."""
+        return next((block for block in self.blocks if isinstance(block, PairingBlock)), None)
 
 
 _RIGHTS_HEAD: Final = Struct("start" / Int32ub, "end" / Int32ub, "first_epoch" / Int16ub, "key_count" / Int8ub)
@@ -116,13 +125,18 @@ def parse_payload(kind: EmmKind, payload: bytes) -> EmmPayload:
         raise DecodeError("the state of the card is unknown") from None
     if kind is not EmmKind.UNIQUE and state is not CardState.ACTIVE:
         raise DecodeError("only a unique EMM states a card's state")
-    return EmmPayload(state, tuple([_parse_block(kind, block.tag, block.value) for block in fields.blocks]))
+    blocks = tuple([_parse_block(kind, block.tag, block.value) for block in fields.blocks])
+    if is_said_twice(blocks):
+        raise DecodeError(SAID_TWICE)
+    return EmmPayload(state, blocks)
 
 
 def build_payload(kind: EmmKind, payload: EmmPayload) -> bytes:
     """Return the bytes of a payload. Raises `BuildError`; whatever this accepts, `parse_payload` reads back."""
     if kind is not EmmKind.UNIQUE and payload.state is not CardState.ACTIVE:
         raise BuildError("only a unique EMM states a card's state")
+    if is_said_twice(payload.blocks):
+        raise BuildError(SAID_TWICE)
     try:
         blocks = [_build_block(kind, block) for block in payload.blocks]
         built = bytes(_PAYLOAD.build({"state": int(payload.state), "blocks": blocks}))
@@ -153,13 +167,20 @@ def pack_rights(window: tuple[int, int, int, int], products: Sequence[bytes]) ->
         value = _PACK_RIGHTS_HEAD(start, end, first_epoch, key_count) + b"".join(products)
     except struct.error:
         raise BuildError(f"a number of the window {window} does not fit its field") from None
-    return bytes((RIGHTS_TAG, len(value))) + value
+    return pack_block(RIGHTS_TAG, value)
 
 
-def _parse_block(kind: EmmKind, tag: int, value: bytes) -> RightsBlock | OpaqueBlock:
+def pack_block(tag: int, value: bytes) -> bytes:
+    """Return a block with its tag and length, for those who build many."""
+    return bytes((tag, len(value))) + value
+
+
+def _parse_block(kind: EmmKind, tag: int, value: bytes) -> AnyBlock:
+    # D5: what 256 cards or all of them can read never carries a right or a key.
+    if kind is EmmKind.UNIQUE and tag in TAGS:
+        return parse_trait(tag, value)
     if tag >= IGNORABLE_TAGS:
         return OpaqueBlock(tag, value)
-    # D5: what 256 cards or all of them can read never carries a right or a key.
     if tag != RIGHTS_TAG or kind is not EmmKind.UNIQUE:
         raise DecodeError(f"block 0x{tag:02X} is unknown in an EMM of table_id 0x{kind:02X} and must not be ignored")
     return _parse_rights(value)
@@ -189,13 +210,16 @@ def _parse_rights(value: bytes) -> RightsBlock:
     return block
 
 
-def _build_block(kind: EmmKind, block: RightsBlock | OpaqueBlock) -> dict[str, Any]:
+def _build_block(kind: EmmKind, block: AnyBlock) -> dict[str, Any]:
     if isinstance(block, OpaqueBlock):
         if block.tag < IGNORABLE_TAGS:
             raise BuildError(f"block 0x{block.tag:02X} has a meaning of its own below 0x{IGNORABLE_TAGS:02X}")
         return {"tag": block.tag, "value": block.value}
     if kind is not EmmKind.UNIQUE:
         raise BuildError("only a unique EMM may carry rights and keys (D5)")
+    if isinstance(block, TraitBlock):
+        tag, value = build_trait(block)
+        return {"tag": tag, "value": value}
     key_count = len(block.products[0].keys) if block.products else 0
     fault = _fault(block, key_count)
     if fault:

@@ -7,6 +7,7 @@ from typing import Final
 
 from emm.calendar import Calendar
 from emm.errors import PlanError
+from emm.traits import NO_TRAITS, Traits
 
 PRODUCT_ID_MAX: Final = 0xFFFF
 WINDOWS_MAX: Final = 64
@@ -42,6 +43,7 @@ class CardContent:
 
     suspended: bool
     windows: tuple[Window, ...] = ()
+    traits: Traits = NO_TRAITS
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,16 +57,18 @@ class _Edges:
     epoch_end: int
 
 
-def plan_card(suspended: bool, rights: Iterable[Right], period: int, calendar: Calendar) -> CardContent:
+def plan_card(
+    suspended: bool, rights: Iterable[Right], period: int, calendar: Calendar, traits: Traits = NO_TRAITS
+) -> CardContent:
     """Return what the EMM of `period` says to a card with these rights; their order does not matter.
 
     At any time from the start of the period until `calendar.rights_end(period)` the content opens what the rights
     allow and nothing else; only a window that starts `calendar.lead_s` or more after the end of the period is left
-    for later (no right, no key). A suspended card holds nothing.
+    for later (no right, no key). A suspended card holds no right; its traits are said all the same.
     Raises `PlanError` for a right that no EMM could say.
     """
     if suspended:
-        return CardContent(suspended=True)
+        return CardContent(suspended=True, traits=traits)
     edges = _edges(calendar, period)
     groups: dict[tuple[int, int, int, int], list[int]] = {}
     for right in merge(rights):
@@ -72,7 +76,7 @@ def plan_card(suspended: bool, rights: Iterable[Right], period: int, calendar: C
         if window is not None:
             groups.setdefault(window, []).append(right.product_id)
     windows = tuple([Window(*window, tuple(groups[window])) for window in sorted(groups)])
-    return CardContent(suspended=False, windows=windows)
+    return CardContent(suspended=False, windows=windows, traits=traits)
 
 
 def merge(rights: Iterable[Right]) -> list[Right]:

@@ -2,7 +2,7 @@
 
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Final
 
@@ -29,12 +29,14 @@ from emm.message import (
     parse_emm,
     payload_max,
 )
+from emm.pairing import pair_key
 from emm.payload import (
     BLOCK_HEAD_SIZE,
     RIGHTS_HEAD_SIZE,
     CardState,
     EmmPayload,
     build_payload,
+    pack_block,
     pack_card_payload,
     pack_rights,
     parse_payload,
@@ -42,6 +44,7 @@ from emm.payload import (
 )
 from emm.plan import PRODUCT_ID_MAX, CardContent, Window
 from emm.secret import SIV_KEY_SIZE
+from emm.traits import build_trait, trait_blocks, trait_sizes
 
 PAYLOADS_CACHED: Final = 8192
 _UNIQUE_TABLE_ID: Final = int(EmmKind.UNIQUE)
@@ -77,7 +80,8 @@ class EmmSealer:
         """
         if not 0 <= address <= ADDRESS_MAX:
             raise BuildError(f"card address {address} is outside of 0..{ADDRESS_MAX}")
-        payloads = self._payloads(content)
+        # The key of a pair is of one card; all other content is the same for many.
+        payloads = self._payloads(content, None if content.traits.receiver is None else address)
         seal = AESSIV(self._ladder.card_key(address, key_version)).encrypt
         last_part = len(payloads) - 1
         sections: list[bytes] = []
@@ -111,9 +115,21 @@ class EmmSealer:
         key = self._ladder.global_key(key_version)
         return _seal_all(EmmHeader(EmmKind.GLOBAL, 0, key_version, version), payloads, key)
 
-    def _build_payloads(self, content: CardContent) -> tuple[bytes, ...]:
+    def _build_payloads(self, content: CardContent, paired_address: int | None) -> tuple[bytes, ...]:
         state = CardState.SUSPENDED if content.suspended else CardState.ACTIVE
-        return tuple([pack_card_payload(state, list(map(self._block, part))) for part in _split(content)])
+        traits = self._traits(content, paired_address)
+        return tuple(
+            [
+                pack_card_payload(state, [*map(self._block, part.windows), *(traits[each] for each in part.traits)])
+                for part in _split(content)
+            ]
+        )
+
+    def _traits(self, content: CardContent, paired_address: int | None) -> list[bytes]:
+        key = None
+        if content.traits.receiver is not None and paired_address is not None:
+            key = pair_key(self._ladder.pairing_key(content.traits.receiver), paired_address)
+        return [pack_block(*build_trait(block)) for block in trait_blocks(content.traits, key)]
 
     def _block(self, window: Window) -> bytes:
         ids = window.product_ids
@@ -131,7 +147,13 @@ class EmmSealer:
 def section_sizes(content: CardContent) -> tuple[int, ...]:
     """Return the bytes of each section that `EmmSealer.unique` makes of a content, without making them."""
     overhead = HEAD_SIZE[EmmKind.UNIQUE] + TAG_SIZE + PAYLOAD_MIN
-    return tuple([overhead + sum(map(_window_size, part)) for part in _split(content)])
+    sizes = trait_sizes(content.traits)
+    return tuple(
+        [
+            overhead + sum(map(_window_size, part.windows)) + sum(sizes[each] for each in part.traits)
+            for part in _split(content)
+        ]
+    )
 
 
 def open_unique(section: bytes, card_key: bytes) -> OpenedEmm:
@@ -186,23 +208,40 @@ def _seal_all(header: EmmHeader, payloads: Sequence[EmmPayload], key: bytes) -> 
     return tuple(sections)
 
 
-def _split(content: CardContent) -> list[list[Window]]:
-    """Spread windows over as few parts as their order allows; a window that does not fit is continued in the next."""
+@dataclass(slots=True)
+class _Part:
+    """What goes into one part: windows, the numbers of traits (`trait_sizes`), and the bytes that are left."""
+
+    free: int
+    windows: list[Window] = field(default_factory=list)
+    traits: list[int] = field(default_factory=list)
+
+
+def _split(content: CardContent) -> list[_Part]:
+    """Spread windows over as few parts as their order allows; a window that does not fit is continued in the next.
+
+    A trait goes behind them into the first part with room for it, so that it hardly ever takes a part of its own.
+    """
     room = payload_max(EmmKind.UNIQUE) - PAYLOAD_MIN
-    parts: list[list[Window]] = [[]]
-    free = room
+    parts = [_Part(room)]
     for window in content.windows:
         rest = window.product_ids
         while rest:
-            count = (free - BLOCK_HEAD_SIZE - RIGHTS_HEAD_SIZE) // product_size(window.key_count)
+            part = parts[-1]
+            count = (part.free - BLOCK_HEAD_SIZE - RIGHTS_HEAD_SIZE) // product_size(window.key_count)
             if count < 1:
-                parts.append([])
-                free = room
+                parts.append(_Part(room))
                 continue
             piece = Window(window.start, window.end, window.first_epoch, window.key_count, rest[:count])
-            parts[-1].append(piece)
-            free -= _window_size(piece)
+            part.windows.append(piece)
+            part.free -= _window_size(piece)
             rest = rest[count:]
+    for number, size in enumerate(trait_sizes(content.traits)):
+        part = next((one for one in parts if one.free >= size), parts[-1])
+        if part.free < size:
+            parts.append(part := _Part(room))
+        part.traits.append(number)
+        part.free -= size
     if len(parts) > PARTS_MAX:
         products = sum(len(window.product_ids) for window in content.windows)
         raise PlanError(

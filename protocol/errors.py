@@ -26,6 +26,10 @@ class CardNumberError(ProtocolError):
     """Text that is not a card number: wrong length, wrong character or wrong check digit."""
 
 
+class ReceiverNumberError(ProtocolError):
+    """Text that is not a receiver number: wrong length, wrong character or wrong check digits."""
+
+
 class LocalProtocolError(ProtocolError):
     """Our own side asked a session for something that its state does not allow: a mistake of the caller."""
 

@@ -14,7 +14,7 @@ from cad.air.broadcast import Channel
 from cad.air.links import link_to, tasks_of
 from cad.air.mux_pair import MuxPair
 from cad.air.network import FIRST_HOUR_S, NetworkOnAir, Promise
-from cad.air.roster import CardBlock, RightBlock
+from cad.air.roster import CardBlock, RightBlock, join_cards
 from cad.errors import NotFoundError
 from cad.frame.clock import Clock
 from cad.frame.health import Health
@@ -175,7 +175,7 @@ class OnAir:
 
     async def _read(self, network: str) -> tuple[CardBlock, RightBlock, list[OpenChange]]:
         """Everything of one network. A right whose card came after the cards were read is left to `_building`."""
-        cards = _join_cards([block async for block in self._ledger.load_cards(network)])
+        cards = join_cards([block async for block in self._ledger.load_cards(network)])
         rights = _join_rights([block async for block in self._ledger.load_rights(network)])
         recent = [change async for change in self._ledger.open_changes(self._clock.now() - FIRST_HOUR_S)]
         mine = [change for change in recent if self._network_of.get(change.operator) == network]
@@ -206,17 +206,6 @@ class OnAir:
 def calendar_of(settings: Settings) -> Calendar:
     """The calendar of the settings."""
     return Calendar(settings.calendar.period_days, settings.calendar.epoch_periods, settings.calendar.overlap_periods)
-
-
-def _join_cards(blocks: Sequence[CardBlock]) -> CardBlock:
-    if not blocks:
-        return CardBlock(np.zeros(0, np.uint64), np.zeros(0, np.uint32), np.zeros(0, np.uint8), np.zeros(0, np.bool_))
-    return CardBlock(
-        np.concatenate([block.addresses for block in blocks]),
-        np.concatenate([block.revisions for block in blocks]),
-        np.concatenate([block.key_versions for block in blocks]),
-        np.concatenate([block.suspended for block in blocks]),
-    )
 
 
 def _join_rights(blocks: Sequence[RightBlock]) -> RightBlock:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from array import array
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Protocol
 
 import numpy as np
@@ -18,6 +18,7 @@ import numpy.typing as npt
 from emm.calendar import Calendar
 from emm.message import Version
 from emm.plan import CardContent, Right, plan_card
+from emm.traits import NO_TRAITS, Traits
 
 NO_END = 0xFFFF_FFFF
 _NO_RIGHTS: tuple[Right, ...] = ()
@@ -46,16 +47,19 @@ class CardState(Protocol):
     def key_version(self) -> int: ...
     @property
     def rights(self) -> Sequence[Right]: ...
+    @property
+    def traits(self) -> Traits: ...
 
 
 @dataclass(frozen=True, slots=True)
 class CardBlock:
-    """Cards as arrays of equal length, ascending by address; one row a card."""
+    """Cards as arrays of equal length, ascending by address; one row a card. `receivers`: 0 for none."""
 
     addresses: npt.NDArray[np.uint64]
     revisions: npt.NDArray[np.uint32]
     key_versions: npt.NDArray[np.uint8]
     suspended: npt.NDArray[np.bool_]
+    receivers: npt.NDArray[np.uint64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +80,7 @@ class Roster:
         self._revisions: array[int] = array("I")
         self._key_versions: array[int] = array("B")
         self._suspended: array[int] = array("B")
+        self._receivers: array[int] = array("Q")
         # Rights as they were loaded: those of slot s stand at [first[s], first[s + 1]).
         self._first: npt.NDArray[np.uint32] = np.zeros(1, np.uint32)
         self._products: npt.NDArray[np.uint16] = np.zeros(0, np.uint16)
@@ -111,6 +116,7 @@ class Roster:
         self._revisions = array("I", cards.revisions.astype(np.uint32).tobytes())
         self._key_versions = array("B", cards.key_versions.astype(np.uint8).tobytes())
         self._suspended = array("B", cards.suspended.astype(np.uint8).tobytes())
+        self._receivers = array("Q", cards.receivers.astype(np.uint64).tobytes())
         self._later.clear()
         self._changed.clear()
 
@@ -160,6 +166,7 @@ class Roster:
             self._revisions.append(change.revision)
             self._key_versions.append(change.key_version)
             self._suspended.append(change.suspended)
+            self._receivers.append(0)
             self._later[change.address] = slot
         elif change.revision < self._revisions[slot]:
             return slot, False
@@ -167,17 +174,22 @@ class Roster:
         self._key_versions[slot] = change.key_version
         self._suspended[slot] = change.suspended
         self._changed[slot] = tuple(change.rights)
+        self._receivers[slot] = change.traits.receiver or 0
         return slot, new
 
     def content(self, slot: int, period: int, calendar: Calendar) -> CardContent:
         """What the card should hold in that period."""
-        return plan_card(bool(self._suspended[slot]), self.rights(slot), period, calendar)
+        return plan_card(bool(self._suspended[slot]), self.rights(slot), period, calendar, self._traits(slot))
 
     def seal(self, slot: int, period: int, calendar: Calendar, sealer: Sealer) -> tuple[bytes, ...]:
         """The sections of the card's EMM in that period."""
         version = Version(period, self._revisions[slot])
         content = self.content(slot, period, calendar)
         return sealer.unique(self._addresses[slot], self._key_versions[slot], version, content)
+
+    def _traits(self, slot: int) -> Traits:
+        receiver = self._receivers[slot]
+        return Traits(receiver) if receiver else NO_TRAITS
 
     def typical_sizes(self) -> npt.NDArray[np.uint16]:
         """Size in bytes to reckon with for each slot's EMM before it has been sealed once."""
@@ -213,14 +225,22 @@ class SectionCache:
         return sections
 
 
+def join_cards(blocks: Sequence[CardBlock]) -> CardBlock:
+    """One block of several, in their order."""
+    if not blocks:
+        return card_block(())
+    return CardBlock(*(np.concatenate([getattr(block, each.name) for block in blocks]) for each in fields(CardBlock)))
+
+
 def card_block(rows: Iterable[tuple[int, int, int, bool]]) -> CardBlock:
-    """Arrays from (address, revision, key_version, suspended) rows, ascending by address."""
+    """Arrays from (address, revision, key_version, suspended) rows of cards without traits, ascending by address."""
     table = np.fromiter(rows, dtype=np.dtype([("a", np.uint64), ("r", np.uint32), ("k", np.uint8), ("s", np.bool_)]))
     return CardBlock(
         np.ascontiguousarray(table["a"]),
         np.ascontiguousarray(table["r"]),
         np.ascontiguousarray(table["k"]),
         np.ascontiguousarray(table["s"]),
+        np.zeros(len(table), np.uint64),
     )
 
 

@@ -44,6 +44,15 @@ names_option: Decorator = click.option(
 )
 
 
+receiver_option: Decorator = click.option(
+    "--receiver",
+    "receiver_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=None,
+    help="Who this program is to a paired card: the file that cad keys receiver made.",
+)
+
+
 def settings_if_any(config: Path | None) -> "Settings | None":
     """The settings asked for; without --config those of this machine, where there are any. Raises SettingsError."""
     import os

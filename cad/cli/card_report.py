@@ -11,6 +11,7 @@ from cards.session import CardInfo
 from config.settings import Settings
 from emm.calendar import Calendar
 from emm.message import EmmKind, Version
+from protocol import receiver_number
 
 State = Literal["active", "suspended", "blank"]
 RightNow = Literal["open", "later", "ended"]
@@ -86,7 +87,7 @@ class RightDocument(_Document):
 
 
 class CardDocument(_Document):
-    """A card: `cad card read --json`."""
+    """A card: `cad card read --json`. `receiver`: number of the receiver that it is paired with."""
 
     reader: str
     number: str
@@ -99,6 +100,7 @@ class CardDocument(_Document):
     versions: VersionsDocument
     collecting: CollectingDocument | None
     last_ecm_at: str | None
+    receiver: str | None
     rights: list[RightDocument]
 
 
@@ -166,6 +168,7 @@ def card_document(info: CardInfo, reader: str, now: float, settings: Settings | 
             parts_held=list(info.state.parts_held),
         ),
         last_ecm_at=None if info.last_ecm_time is None else rfc3339(info.last_ecm_time),
+        receiver=None if info.receiver is None else receiver_number.spell(info.receiver),
         rights=[_right(right, now, settings) for right in info.rights],
     )
 

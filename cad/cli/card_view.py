@@ -43,6 +43,7 @@ def _facts(card: CardDocument, settings: "Settings | None") -> list[tuple[str, s
         ("card", f"{number[:4]} {number[4:8]} {number[8:]}"),
         ("reader", card.reader),
         ("state", _STATES[card.state]),
+        ("paired with", "any receiver" if card.receiver is None else f"receiver {card.receiver} alone"),
         ("last EMM", _version(card.versions.unique, settings)),
         ("last channel opened", local(card.last_ecm_at) if card.last_ecm_at else "none yet"),
     ]

@@ -23,7 +23,7 @@ from emm.message import FORMAT, NOTICE_FORMAT, EmmKind, SealedEmm, parse_emm
 from emm.notices.seal import OpenedNotice, open_notice
 from emm.payload import EmmPayload, OpaqueBlock, RightsBlock
 from emm.seal import open_sealed
-from protocol import card_number
+from protocol import card_number, receiver_number
 
 PID_MAX: Final = 0x1FFE
 
@@ -42,10 +42,14 @@ class RightDocument(_Document):
 
 
 class ContentDocument(_Document):
-    """What an opened EMM says, without its keys. `ignored_blocks`: tags that a card of this version skips."""
+    """What an opened EMM says, without its keys. `ignored_blocks`: tags that a card of this version skips.
+
+    `receiver`: number of the one that the card is paired with, without the key of the pair.
+    """
 
     state: Literal["active", "suspended"]
     rights: list[RightDocument]
+    receiver: str | None
     ignored_blocks: list[int]
 
 
@@ -218,6 +222,7 @@ def _content(payload: EmmPayload) -> ContentDocument:
     return ContentDocument(
         state="active" if payload.state == 0 else "suspended",
         rights=[right for block in payload.rights for right in _rights(block)],
+        receiver=None if payload.pairing is None else receiver_number.spell(payload.pairing.receiver),
         ignored_blocks=[block.tag for block in payload.blocks if isinstance(block, OpaqueBlock)],
     )
 
@@ -266,10 +271,10 @@ def _row(emm: EmmDocument) -> list[Any]:
 
 
 def _says(content: ContentDocument) -> str:
-    if content.state == "suspended":
-        return "suspended"
-    rights = [f"product {each.product_id} {each.start or 'open'} – {each.end}" for each in content.rights]
-    return "\n".join(rights) or "active, no rights"
+    lines = ["suspended"] if content.state == "suspended" else []
+    lines += [f"product {each.product_id} {each.start or 'open'} – {each.end}" for each in content.rights]
+    lines = lines or ["active, no rights"]
+    return "\n".join(lines if content.receiver is None else [*lines, f"paired with receiver {content.receiver}"])
 
 
 def _summary(found: DecodedDocument) -> str:

@@ -49,6 +49,7 @@ CODE_OF_ERROR: Final[Mapping[str, ExitCode]] = {
     "cad.ledger.errors.LedgerError": ExitCode.STATE,
     "cad.ledger.errors.AuditBroken": ExitCode.CHECK_FAILED,
     "cards.errors.CardsError": ExitCode.CARD,
+    "cards.errors.ReceiverFileError": ExitCode.INPUT,
     "emm.errors.EmmError": ExitCode.INPUT,
     "protocol.errors.ProtocolError": ExitCode.INPUT,
 }

@@ -1,5 +1,6 @@
 """`cad keys`: the master key."""
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -91,6 +92,46 @@ def import_transport(
             f"{output}: {len(delivery)} chips of delivery {delivery.name} ({delivery.vendor}),"
             f" key set {delivery.key_version:02X}"
         )
+
+
+@group.command("receiver")
+@click.argument("number", metavar="NUMBER")
+@click.option(
+    "--serial", "is_serial", is_flag=True, help="NUMBER is a serial of 14 digits; its check digits are added."
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    required=True,
+    help="The receiver's file to make, of mode 0600.",
+)
+@config_option
+@json_option
+def receiver(number: str, is_serial: bool, out: Path, config: Path, as_json: bool) -> None:
+    """Make the file that a receiver is born with: its NUMBER (16 hexadecimal digits) and its pairing key.
+
+    The maker writes both into the receiver, which never gives the key out, and destroys the file. No key is shown.
+    """
+    from cad import keystore
+    from cad.cli.output import show_json
+    from cards import receiver_file
+    from config.load import load
+    from emm.keys import KeyLadder
+    from emm.pairing import ReceiverIdentity
+    from protocol import receiver_number
+
+    if is_serial:
+        if not re.fullmatch(r"[0-9A-Fa-f]{14}", number):
+            raise click.BadParameter("a serial has 14 hexadecimal digits", param_hint="NUMBER")
+        found = receiver_number.of_serial(int(number, 16))
+    else:
+        found = receiver_number.parse(number)
+    ladder = KeyLadder(keystore.load(load(config).keys))
+    receiver_file.write(out, ReceiverIdentity(found, ladder.pairing_key(found)))
+    if as_json:
+        show_json({"file": str(out), "receiver": receiver_number.spell(found)})
+    else:
+        click.echo(f"{out}: receiver {receiver_number.spell(found)}; give it to this receiver alone, then destroy it")
 
 
 def _show(settings: "KeysSettings", fingerprint: str, as_json: bool) -> None:

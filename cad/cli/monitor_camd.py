@@ -5,7 +5,14 @@ from pathlib import Path
 
 import click
 
-from cad.cli.card_options import aid_option, choose_aid, choose_reader, names_option, settings_if_any
+from cad.cli.card_options import (
+    aid_option,
+    choose_aid,
+    choose_reader,
+    names_option,
+    receiver_option,
+    settings_if_any,
+)
 from cad.monitor_camd import DEFAULT_PORT, LOOPBACK
 
 
@@ -40,6 +47,7 @@ def _parse_ca_system_id(_context: click.Context, _parameter: click.Parameter, va
     callback=_parse_ca_system_id,
     help="The card's CA_system_id.  [default: that of the settings]",
 )
+@receiver_option
 @aid_option
 @names_option
 @click.option("--json", "as_json", is_flag=True, help="Log in JSON, for programs.")
@@ -49,6 +57,7 @@ def command(
     user: str,
     port: int,
     ca_system_id: int | None,
+    receiver_file: Path | None,
     aid: bytes | None,
     config: Path | None,
     as_json: bool,
@@ -61,6 +70,7 @@ def command(
     from cad.frame import logs
     from cad.monitor_camd import Bridge, MonitoredCard, MonitorServer, read_password
     from cards import pcsc
+    from cards import receiver_file as receiver_files
     from protocol import card_number
 
     settings = settings_if_any(config)
@@ -69,8 +79,9 @@ def command(
             raise click.UsageError("give --ca-system-id, or the headend's settings by --config")
         ca_system_id = settings.ca.ca_system_id
     password = read_password(password_file)
+    identity = None if receiver_file is None else receiver_files.read(receiver_file)
     chosen = choose_reader(pcsc.list_readers(), reader)
-    card = MonitoredCard(lambda: pcsc.connect(chosen, exclusive=True), choose_aid(aid, settings))
+    card = MonitoredCard(lambda: pcsc.connect(chosen, exclusive=True), choose_aid(aid, settings), identity)
     try:
         number = card_number.spell(card.open())
         logs.configure("info", "json" if as_json else "console")

@@ -47,6 +47,9 @@ def _facts(report: ReportDocument) -> list[tuple[str, str]]:
         facts.append(("genuine", "yes" if report.genuine else "NO"))
     if report.state is not None:
         facts.append(("state", f"{report.state} ({report.reason})" if report.reason else report.state))
+    facts += [
+        (one.name, one.on_card if one.agrees else f"{one.on_card}, but ordered: {one.ordered}") for one in report.traits
+    ]
     if report.last_emm is not None:
         facts.append(("last EMM heard", report.last_emm))
     if report.source_at is not None:

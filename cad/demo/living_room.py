@@ -9,7 +9,7 @@ from cad.demo.outputs import Subscription
 from cad.demo.place import SPORT_SERVICE_ID, DemoPlace
 from cad.demo.receiver import Receiver, card_filters
 from cad.frame.clock import Clock
-from cards.errors import CardRefusedError
+from cards.errors import CardRefusedError, PairedError
 from cards.memory.contents import CardKeys
 from cards.session import CardSession
 from cards.software_card import SoftwareCard
@@ -54,6 +54,9 @@ class LivingRoom:
         except CardRefusedError as refused:
             self.refused_at = self._clock.now()
             self.refusal = explain(refused.sw).meaning
+        except PairedError as elsewhere:
+            self.refused_at = self._clock.now()
+            self.refusal = elsewhere.message
         else:
             if self.opened_at is None:
                 self.opened_at = self._clock.now()

@@ -78,8 +78,16 @@ class Sandbox:
             for card in self.cards:
                 if card.look():
                     channels = ", ".join(card.opens) or "nothing"
-                    self.tell("card", f"{clocks.spell(self.clock.now())}  {card.number} opens {channels}")
-                    said = {"card": card.number, "opens": card.opens, "at": clocks.spell(self.clock.now())}
+                    where = "" if card.paired_with is None else f": it is paired with receiver {card.paired_with}"
+                    now = clocks.spell(self.clock.now())
+                    self.tell("card", f"{now}  {card.number} in receiver {card.receiver} opens {channels}{where}")
+                    said = {
+                        "card": card.number,
+                        "receiver": card.receiver,
+                        "opens": card.opens,
+                        "paired_with": card.paired_with,
+                        "at": now,
+                    }
                     await self._say(f"{CARD_TOPIC}/{card.number}", said)
             await self.clock.sleep(LOOK_EVERY_S)
 

@@ -4,27 +4,39 @@ from __future__ import annotations
 
 import os
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 from cad.demo.place import DemoPlace
 from cad.demo.receiver import card_filters
 from cad.demo.sandbox_place import CHANNELS, PRODUCTS
 from cad.frame.clock import Clock
-from cards.errors import CardRefusedError
+from cards.errors import CardRefusedError, PairedError
 from cards.memory.contents import CardKeys
 from cards.session import CardSession
 from cards.software_card import SoftwareCard
 from emm.calendar import Calendar
 from emm.ecm import EcmHeader, EcmSealer, Parity
-from protocol import card_number
+from emm.pairing import ReceiverIdentity
+from protocol import card_number, receiver_number
+
+RECEIVERS_FROM: Final = 0x5A_0000_0000_0000
+"""Serials of the sandbox's receivers: this and the address of the card in them."""
+
+
+def receiver_of(address: int) -> int:
+    """The number of the receiver in which the sandbox has the card of that address."""
+    return receiver_number.of_serial(RECEIVERS_FROM + address)
 
 
 class SandboxCard:
-    """A software card in a receiver."""
+    """A software card in a receiver of its own, `receiver`. `paired_with`: the other receiver that it serves now."""
 
     def __init__(self, place: DemoPlace, address: int, clock: Clock) -> None:
         self.number = card_number.spell(address)
         self.opens: tuple[str, ...] = ()
+        self.paired_with: str | None = None
+        identity = ReceiverIdentity(number := receiver_of(address), place.ladder.pairing_key(number))
+        self.receiver = receiver_number.spell(number)
         self._clock = clock
         settings = place.settings
         self._calendar = Calendar(
@@ -33,7 +45,7 @@ class SandboxCard:
         self._sealer = EcmSealer(place.ladder)
         keys = CardKeys.derive(place.ladder, address)
         self._card = SoftwareCard.create(place.directory / f"card-{self.number}", address, keys, settings.ca.card_aid)
-        self._session = CardSession(self._card.process, settings.ca.card_aid)
+        self._session = CardSession(self._card.process, settings.ca.card_aid, identity)
         self._filters = card_filters(address)
 
     def hear(self, sections: tuple[bytes, ...]) -> None:
@@ -44,8 +56,10 @@ class SandboxCard:
 
     def look(self) -> bool:
         """Find out which channels open now; returns whether that has changed."""
-        before, self.opens = self.opens, tuple(channel for channel in CHANNELS if self._opens(channel))
-        return before != self.opens
+        before = self.opens, self.paired_with
+        self.paired_with = None
+        self.opens = tuple(channel for channel in CHANNELS if self._opens(channel))
+        return before != (self.opens, self.paired_with)
 
     def _opens(self, channel: str) -> bool:
         at = self._clock.now()
@@ -55,6 +69,9 @@ class SandboxCard:
         try:
             self._session.process_ecm(ecm)
         except CardRefusedError:
+            return False
+        except PairedError as elsewhere:
+            self.paired_with = elsewhere.receiver
             return False
         return True
 

@@ -33,6 +33,15 @@ class LineDocument(_Document):
     open_now: bool
 
 
+class TraitDocument(_Document):
+    """Something besides rights, on the card and in the ledger, in words. `name`: `pairing`."""
+
+    name: str
+    on_card: str
+    ordered: str
+    agrees: bool
+
+
 class ReportDocument(_Document):
     """`cad card verify --json`, and one line of it with --watch. Times are RFC 3339 in UTC."""
 
@@ -51,6 +60,7 @@ class ReportDocument(_Document):
     last_emm: str | None
     last_emm_age_s: int | None
     rights: list[LineDocument]
+    traits: list[TraitDocument]
     took_s: float
 
 
@@ -73,6 +83,7 @@ def bare_report(code: Code, reader: str, number: str | None, now: float, took_s:
         last_emm=None,
         last_emm_age_s=None,
         rights=[],
+        traits=[],
         took_s=round(took_s, 3),
     )
 
@@ -100,6 +111,10 @@ def full_report(
             "last_emm": words,
             "last_emm_age_s": age,
             "rights": [_line(line, products) for line in judgement.lines],
+            "traits": [
+                TraitDocument(name=one.name, on_card=one.on_card, ordered=one.ordered, agrees=one.agrees)
+                for one in judgement.traits
+            ],
         }
     )
 

@@ -19,6 +19,8 @@ from cards.verify import Code, Judgement, Ordered, judge
 from emm.calendar import Calendar
 from emm.message import EmmKind, Version
 from emm.plan import Right
+from emm.traits import Traits
+from protocol import receiver_number
 
 UNKNOWN_COMMAND = (StatusWord.WRONG_INSTRUCTION, StatusWord.WRONG_CLASS)
 
@@ -162,6 +164,7 @@ def _judge(info: CardInfo, known: Known, genuine: bool | None, calendar: Calenda
         rights=tuple(Right(one.product_id, one.start, one.end) for one in fact.rights),
         changed_at=fact.changed_at,
         live=known.live,
+        traits=Traits(None if fact.receiver is None else receiver_number.parse(fact.receiver)),
     )
     return judge(info, ordered, genuine, known.now, calendar)
 

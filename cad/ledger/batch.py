@@ -214,6 +214,7 @@ class Batch:
             change_seq=change_seq,
             committed_at=at,
             command_id=command_id,
+            traits=row.traits,
         )
 
     def _reply(self, order: Order, decision: Decision, *, touched: bool) -> Reply:

@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo
 from config.settings import NetworkSettings, OperatorSettings, Settings
 from emm.calendar import Calendar
 from emm.plan import Right
+from emm.traits import NO_TRAITS, Traits
 from protocol.portal.codes import Code
 from protocol.portal.commands import AnyCommand
 from protocol.portal.errors import FieldError
@@ -225,6 +226,7 @@ class CardChange:
     change_seq: int
     committed_at: float
     command_id: str
+    traits: Traits = NO_TRAITS
 
 
 @dataclass(frozen=True, slots=True)
@@ -335,6 +337,7 @@ class CardView:
     changes: tuple[ChangeView, ...]
     open_until: int | None = None
     replaced_by: int | None = None
+    traits: Traits = NO_TRAITS
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ from cad.ledger.model import (
     OutboxMessage,
     SubscriptionView,
 )
-from cad.ledger.working import OfferRow, SubscriptionRow, rights_of, until
+from cad.ledger.working import OfferRow, SubscriptionRow, rights_of, traits_of, until
 
 BLOCK: Final = 50_000
 CHANGES_SHOWN: Final = 20
@@ -38,7 +38,7 @@ def _of(operator: ColumnElement[str]) -> ColumnElement[bool]:
 
 
 _CARDS: Final = (
-    select(_cards.address, _cards.revision, _cards.key_version, _cards.state)
+    select(_cards.address, _cards.revision, _cards.key_version, _cards.state, _cards.receiver)
     .where(_of(_cards.operator), _cards.address > bindparam("after"))
     .order_by(_cards.address)
     .limit(BLOCK)
@@ -63,12 +63,13 @@ _CLOSINGS: Final = (
 def card_block(connection: Connection, operators: Sequence[str], after: int) -> CardBlock:
     """Return the next cards of these operators above an address, rising; an empty block at the end."""
     found = _plain(connection.execute(_CARDS, {"operators": operators, "after": after}))
-    addresses, revisions, key_versions, states = zip(*found, strict=True) if found else ((), (), (), ())
+    addresses, revisions, key_versions, states, receivers = zip(*found, strict=True) if found else ((),) * 5
     return CardBlock(
         np.array(addresses, np.uint64),
         np.array(revisions, np.uint32),
         np.array(key_versions, np.uint8),
         np.array([state not in OPEN_STATES for state in states], np.bool_),
+        np.array([0 if receiver is None else int(receiver, 16) for receiver in receivers], np.uint64),
     )
 
 
@@ -221,6 +222,7 @@ def card_view(connection: Connection, address: int, grants: Grants, now: float) 
         ),
         open_until=card.open_until,
         replaced_by=card.replaced_by,
+        traits=traits_of(card.receiver),
     )
 
 

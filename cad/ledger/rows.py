@@ -312,6 +312,7 @@ _CARD_COLUMNS: Final = (
     "blocked",
     "open_until",
     "replaced_by",
+    "receiver",
 )
 _OFFER_COLUMNS: Final = (
     "rev",

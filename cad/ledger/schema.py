@@ -59,6 +59,7 @@ cards: Final = Table(
     Column("blocked", Integer, nullable=False, server_default="0"),
     Column("open_until", BIG),
     Column("replaced_by", BIG),
+    Column("receiver", Text),
     CheckConstraint("address BETWEEN 0 AND 99999999999", name="address"),
     CheckConstraint(
         "state IN ('stock', 'assigned', 'active', 'suspended', 'lost', 'stolen', 'defective', 'replaced', 'returned',"
@@ -70,7 +71,8 @@ cards: Final = Table(
 )
 """`state` as in `cad.ledger.decide.lifecycle`. `blocked` 1: for default, which outlives report and replacement.
 
-`open_until`: reopened on a promise to pay, and blocked again from then on (S12).
+`open_until`: reopened on a promise to pay, and blocked again from then on (S12). `receiver`: number of the one receiver
+that the card serves, as spelled by `protocol.receiver_number`.
 """
 Index("ix_cards_operator_subscriber", cards.c.operator, cards.c.subscriber)
 Index(

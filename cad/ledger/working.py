@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import Final
 
 from emm.plan import Right
+from emm.traits import Traits
 from protocol.portal.codes import Code
 from protocol.portal.invoice import FactName
 from protocol.portal.offer_commands import EVENT
@@ -47,6 +48,12 @@ class CardRow:
     blocked: int = 0
     open_until: int | None = None
     replaced_by: int | None = None
+    receiver: str | None = None
+
+    @property
+    def traits(self) -> Traits:
+        """What the card's EMM says of it besides its rights."""
+        return traits_of(self.receiver)
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,6 +304,11 @@ class WorkingSet:
         raised = replace(row, revision=row.revision + 1, change_seq=change_seq, changed_at=at)
         self.cards[address] = raised
         return raised
+
+
+def traits_of(receiver: str | None) -> Traits:
+    """Return what an EMM says besides rights, from the columns of a card."""
+    return Traits(receiver=None if receiver is None else int(receiver, 16))
 
 
 def rights_of(

@@ -23,9 +23,9 @@ from config.settings import NetworkSettings
 from config.technicians import TechniciansSettings
 from emm.keys import KeyLadder
 from emm.message import Version
-from emm.plan import Right, plan_card
+from emm.plan import plan_card
 from emm.seal import EmmSealer
-from protocol import card_number
+from protocol import card_number, receiver_number
 
 KIND: Final = "technician"
 CHALLENGE_LIFE_S: Final = 60.0
@@ -124,7 +124,7 @@ class Desk:
     async def emm(self, person: Person, number: str, reader: str) -> docs.EmmAnswer:
         """The card's current EMM: just what is on the air for it."""
         view = await self._card(person, Act.EMM, number, reader)
-        answer = self._current_emm(view.address, view.key_version, view.revision, view.state, view.rights)
+        answer = self._current_emm(view)
         await self._note(person, Act.EMM, number, reader, {"version": [answer.period, answer.revision]})
         return answer
 
@@ -221,7 +221,7 @@ class Desk:
         challenges = [self._random(CHALLENGE_SIZE) for _ in range(CHALLENGES_PREPARED)]
         return docs.ExtractCard(
             card=_card_fact(view),
-            emm=self._current_emm(view.address, view.key_version, view.revision, view.state, view.rights),
+            emm=self._current_emm(view),
             challenges=tuple(
                 docs.PreparedChallenge(
                     challenge=one.hex(),
@@ -231,13 +231,11 @@ class Desk:
             ),
         )
 
-    def _current_emm(
-        self, address: int, key_version: int, revision: int, state: str, rights: tuple[Right, ...]
-    ) -> docs.EmmAnswer:
+    def _current_emm(self, view: CardView) -> docs.EmmAnswer:
         period = self._on_air.calendar.period(self._clock.now())
-        content = plan_card(state not in OPEN_STATES, rights, period, self._on_air.calendar)
-        sections = self._sealer.unique(address, key_version, Version(period, revision), content)
-        return docs.EmmAnswer(period=period, revision=revision, sections=tuple(one.hex() for one in sections))
+        content = plan_card(view.state not in OPEN_STATES, view.rights, period, self._on_air.calendar, view.traits)
+        sections = self._sealer.unique(view.address, view.key_version, Version(period, view.revision), content)
+        return docs.EmmAnswer(period=period, revision=view.revision, sections=tuple(one.hex() for one in sections))
 
     def _network(self, person: Person) -> NetworkSettings:
         settings = self._on_air.settings
@@ -290,4 +288,5 @@ def _card_fact(view: CardView) -> docs.CardFact:
         revision=view.revision,
         changed_at=view.changed_at,
         rights=tuple(docs.RightFact(product_id=one.product_id, start=one.start, end=one.end) for one in view.rights),
+        receiver=None if view.traits.receiver is None else receiver_number.spell(view.traits.receiver),
     )

@@ -36,7 +36,10 @@ class RightFact(Document):
 
 
 class CardFact(Document):
-    """A card as the ledger has it. `suspended`: it is to open nothing; rights are without regard to that."""
+    """A card as the ledger has it. `suspended`: it is to open nothing; rights are without regard to that.
+
+    `receiver`: number of the one receiver that it serves; null: any.
+    """
 
     number: Number
     state: str
@@ -46,6 +49,7 @@ class CardFact(Document):
     revision: Annotated[int, Field(ge=0, le=0xFFFF_FFFF)]
     changed_at: float
     rights: tuple[RightFact, ...]
+    receiver: Annotated[str, Field(pattern=r"^[0-9A-F]{16}$")] | None = None
 
 
 class ProductFact(Document):

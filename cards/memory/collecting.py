@@ -6,6 +6,7 @@ from cards.memory.contents import Collection, Track
 from cards.status_word import StatusWord
 from emm.message import EmmHeader
 from emm.payload import EmmPayload
+from emm.traits import is_said_twice
 
 
 def judge(track: Track, header: EmmHeader) -> StatusWord:
@@ -35,7 +36,8 @@ def add(track: Track, header: EmmHeader, payload: EmmPayload) -> tuple[Track, St
     if collecting is not None and (collecting.version, collecting.last_part) == (header.version, header.last_part):
         parts = collecting.parts
     grown = Collection(header.version, header.last_part, tuple(sorted((*parts, (header.part, payload)), key=_number)))
-    if len({held.state for _, held in grown.parts}) > 1:
+    blocks = [block for _, held in grown.parts for block in held.blocks]
+    if len({held.state for _, held in grown.parts}) > 1 or is_said_twice(blocks):
         return replace(track, collecting=None), StatusWord.NOT_UNDERSTOOD
     if not grown.complete:
         return replace(track, collecting=grown), StatusWord.PART_HELD

@@ -9,6 +9,7 @@ from emm.keys import KeyLadder
 from emm.message import PARTS_MAX, EmmKind, Version
 from emm.payload import CardState, EmmPayload, RightsBlock
 from emm.secret import SIV_KEY_SIZE, Secret
+from emm.traits import PairingBlock
 from protocol.card_number import ADDRESS_MAX
 
 
@@ -105,6 +106,12 @@ class CardMemory:
     def rights(self) -> tuple[RightsBlock, ...]:
         """All rights that the card holds, with their keys."""
         return tuple(block for part in self.tracks[EmmKind.UNIQUE].content for block in part.rights)
+
+    @property
+    def pairing(self) -> PairingBlock | None:
+        """The receiver that the card serves alone, and the key of the pair; None when it serves any."""
+        content = self.tracks[EmmKind.UNIQUE].content
+        return next((part.pairing for part in content if part.pairing is not None), None)
 
 
 class Storage(Protocol):

@@ -5,7 +5,7 @@ from typing import ClassVar, Literal, Self
 from pydantic import model_validator
 
 from protocol.portal.command import Command
-from protocol.portal.fields import Card, Moment, Reference, Rev, Text
+from protocol.portal.fields import Card, Moment, Receiver, Reference, Rev, Text
 
 
 class CardAssign(Command):
@@ -100,6 +100,27 @@ class CardBlacklist(Command):
     card: Card
     rev: Rev
     reason: Text | None = None
+
+
+class CardPair(Command):
+    """The card is to serve this receiver alone: no other can use its control words."""
+
+    resource: ClassVar[str] = "card"
+    verb: ClassVar[str] = "pair"
+
+    card: Card
+    rev: Rev
+    receiver: Receiver
+
+
+class CardUnpair(Command):
+    """The card is to serve any receiver."""
+
+    resource: ClassVar[str] = "card"
+    verb: ClassVar[str] = "unpair"
+
+    card: Card
+    rev: Rev
 
 
 class CardRefresh(Command):

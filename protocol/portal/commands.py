@@ -10,6 +10,7 @@ from pydantic_core import ErrorDetails, from_json
 from protocol.portal.card_commands import (
     CardAssign,
     CardBlacklist,
+    CardPair,
     CardRefresh,
     CardRelease,
     CardReopen,
@@ -17,6 +18,7 @@ from protocol.portal.card_commands import (
     CardReport,
     CardReturn,
     CardSuspend,
+    CardUnpair,
 )
 from protocol.portal.codes import Code
 from protocol.portal.errors import FieldError, InvalidError, UnreadableError
@@ -43,6 +45,8 @@ AnyCommand = (
     | CardReplace
     | CardReturn
     | CardBlacklist
+    | CardPair
+    | CardUnpair
     | CardRefresh
     | SubscriptionPut
     | SubscriptionEnd

@@ -16,8 +16,8 @@ from pydantic import (
     WithJsonSchema,
 )
 
-from protocol import card_number
-from protocol.errors import CardNumberError
+from protocol import card_number, receiver_number
+from protocol.errors import CardNumberError, ReceiverNumberError
 from protocol.portal.topics import CLIENT_PATTERN, SLUG_PATTERN
 
 MOMENT_MAX: Final = 0xFFFF_FFFF
@@ -35,6 +35,17 @@ def _card(value: object, info: ValidationInfo) -> int:
     try:
         return card_number.parse(value)
     except CardNumberError as error:
+        raise ValueError(str(error)) from None
+
+
+def _receiver(value: object, info: ValidationInfo) -> int:
+    if isinstance(value, int) and info.mode == "python" and receiver_number.is_number(value):
+        return value
+    if not isinstance(value, str):
+        raise ValueError(f"write the receiver number as a string of {receiver_number.DIGITS} hexadecimal digits")
+    try:
+        return receiver_number.parse(value)
+    except ReceiverNumberError as error:
         raise ValueError(str(error)) from None
 
 
@@ -82,6 +93,19 @@ Card = Annotated[
     ),
 ]
 """A card's address; as text the number printed on the card."""
+Receiver = Annotated[
+    int,
+    BeforeValidator(_receiver),
+    PlainSerializer(receiver_number.spell, return_type=str, when_used="json"),
+    WithJsonSchema(
+        {
+            "type": "string",
+            "pattern": "^[0-9A-Fa-f][0-9A-Fa-f :-]*$",
+            "description": "The sixteen hexadecimal digits printed on the receiver",
+        }
+    ),
+]
+"""A receiver's number."""
 Moment = Annotated[
     int,
     BeforeValidator(_moment),

@@ -24,6 +24,7 @@ _BY_NAME: Final[dict[str, Any]] = {
     "retryable": False,
     "multiplex": "mux-1",
     "remaining": ["mux-2"],
+    "receiver": "01000000000001D8",
     "revision": 7,
     "command": "3f1c9f0e-5a52-4f0b-9d2e-6a4d1c7b8e90",
     "snapshot": "8d0f6a52-7c1e-4b60-a1f6-90c2d84e5b13",

@@ -14,10 +14,14 @@ import click
 import pytest
 from click.testing import CliRunner
 
+from cad import keystore
 from cad.cli import main as cli_main
 from cad.cli.exit_codes import CODE_OF_ERROR, ExitCode, code_of
 from cad.errors import AlreadyRunningError, CadError
 from cad.frame import logs
+from cards import receiver_file
+from config import load
+from emm.keys import KeyLadder
 from tests.support.daemon_socket import ServedDaemon
 from tests.support.logs import logging_as_before
 
@@ -172,6 +176,31 @@ def test_keys_are_made_once_and_shown_only_as_a_fingerprint(capsys: pytest.Captu
     code, out, err = run(capsys, "keys", "init", "--config", str(config))
     assert (code, out) == (ExitCode.KEYS, "")
     assert "exists already" in err
+
+
+def test_a_receiver_is_made_for_its_maker_and_its_key_is_shown_nowhere(
+    capsys: pytest.CaptureFixture[str], config: Path, tmp_path: Path
+) -> None:
+    run(capsys, "keys", "init", "--config", str(config))
+    first, second = tmp_path / "first", tmp_path / "second"
+    settings = ("--config", str(config))
+    made = run(capsys, "keys", "receiver", "0100 0000 0000 01D8", "--out", str(first), *settings, "--json")
+    assert (made[0], json.loads(made[1])) == (0, {"file": str(first), "receiver": "01000000000001D8"})
+    again = run(capsys, "keys", "receiver", "--serial", "01000000000001", "--out", str(second), *settings)
+    assert again[0] == 0
+    assert first.read_bytes() == second.read_bytes()
+    identity = receiver_file.read(first)
+    ladder = KeyLadder(keystore.load(load.load(config).keys))
+    assert identity.pairing_key == ladder.pairing_key(identity.number)
+    assert not any(identity.pairing_key.hex() in text for text in (*made[1:], *again[1:]))
+    for arguments, code, words in (
+        (["01000000000001D9", "--out", str(tmp_path / "x")], ExitCode.INPUT, "check digits"),
+        (["--serial", "0100", "--out", str(tmp_path / "x")], ExitCode.USAGE, "14 hexadecimal digits"),
+        (["01000000000001D8", "--out", str(first)], ExitCode.INPUT, "exists already"),
+    ):
+        found = run(capsys, "keys", "receiver", *arguments, "--config", str(config))
+        assert found[0] == code
+        assert words in found[2]
 
 
 def test_check_says_what_the_settings_hold(capsys: pytest.CaptureFixture[str], config: Path) -> None:

@@ -25,12 +25,14 @@ from cad.monitor_camd import (
     read_password,
 )
 from cards.application import DEFAULT_AID, CardApplication
-from cards.errors import CardRemovedError, NoCardError
-from cards.session import ControlWords
+from cards.errors import CardRemovedError, NoCardError, PairedError
+from cards.session import CardSession, ControlWords
 from emm.ecm import Parity
 from emm.plan import Right
 from emm.secret import Secret
-from tests.support.cards import ADDRESS, WORDS, blank_card, ecm, emm
+from emm.traits import Traits
+from protocol import receiver_number
+from tests.support.cards import ADDRESS, WORDS, blank_card, ecm, emm, receiver
 from tests.support.monitor_client import MonitorClient, spell
 from tests.support.waiting import wait_until
 
@@ -148,6 +150,31 @@ def test_emms_of_others_do_not_trouble_the_card(running: Running) -> None:
         assert receiver.ask(ecm(PRODUCT), CA)[0] == 0x44
     assert running.bridge.counts["EMMs heard"] == 3
     assert running.bridge.counts["EMMs for this card"] == 0
+
+
+def test_a_card_that_is_paired_with_another_receiver_says_so_and_stays_closed(running: Running) -> None:
+    with running.client() as client:
+        for one in emm(Right(PRODUCT, 0), traits=Traits(receiver(1).number)):
+            client.hand_emm(one, CA)
+        assert client.ask(ecm(PRODUCT), CA) == (0x44, b"")
+    name = receiver_number.spell(receiver(1).number)
+    reason = str(running.told("channel stays closed")[0]["reason"])
+    assert f"paired with receiver {name}, and this is no receiver" in reason
+
+
+def test_a_card_that_is_paired_with_this_receiver_opens(running: Running) -> None:
+    for one in emm(Right(PRODUCT, 0), traits=Traits(receiver(1).number)):
+        CardSession(running.reader.card.process).process_emm(one)
+    mine = MonitoredCard(running.reader.connect, DEFAULT_AID, receiver(1))
+    assert mine.process_ecm(ecm(PRODUCT)).words == WORDS
+    assert not running.told("the card is paired with another receiver: channels stay closed here")
+    mine.close()
+    other = MonitoredCard(running.reader.connect, DEFAULT_AID, receiver(2))
+    with pytest.raises(PairedError, match="not with this one"):
+        other.process_ecm(ecm(PRODUCT))
+    (warning,) = running.told("the card is paired with another receiver: channels stay closed here")
+    assert warning["paired_with"] == receiver_number.spell(receiver(1).number)
+    other.close()
 
 
 def test_messages_of_another_system_are_refused_with_advice(running: Running) -> None:

@@ -7,6 +7,7 @@ import pytest
 from cards.application import DEFAULT_AID, Instruction
 from cards.atr import build
 from cards.data_objects import SPECIFICATION, DataObject
+from tests.support import reference_formats as reference
 from tests.support.card_page import PAGE, renewed, status_words
 from tests.support.vectors import load_vectors
 
@@ -47,8 +48,25 @@ def test_the_transcript_gives_the_control_words_of_the_vectors():
     assert opened.strip().endswith("< 20" + "".join(vector["control_words"]).upper() + "9000")
 
 
+def test_the_transcript_gives_the_sealed_control_words_by_the_second_implementation():
+    vector = next(each for each in load_vectors("ecm.json")["ecms"] if each["name"] == "one-product")
+    answer = "".join(
+        TEXT.split("# PROCESS ECM one-product: opened, and sealed")[1].split("< ")[1].split("```")[0].split()
+    )
+    pair = bytes.fromhex(load_vectors("keys.json")["pair_keys"][0]["key"])
+    section, words = bytes.fromhex(vector["section"]), [bytes.fromhex(word) for word in vector["control_words"]]
+    tag = section[-16 - 8 * len(words) : -8 * len(words)]
+    assert answer == reference.sealed_words(pair, len(words) << 4, tag, words).hex().upper() + "9000"
+
+
 def test_no_key_stands_in_the_transcript():
     transcript = TEXT.split("## Transcript")[1].lower()
     keys = load_vectors("keys.json")
-    for each in [*keys["card_keys"], *keys["group_keys"], *keys["global_keys"], *keys["product_keys"]]:
+    for each in [
+        *keys["card_keys"],
+        *keys["group_keys"],
+        *keys["global_keys"],
+        *keys["product_keys"],
+        *keys["pair_keys"],
+    ]:
         assert each["key"] not in transcript

@@ -8,19 +8,24 @@ from cards.session import CardInfo, CardSession
 from cards.verify import CHANGE_GRACE_S, PASSING, RENEWAL_GRACE_S, Code, Judgement, Ordered, judge, verdict_of
 from emm.message import Version
 from emm.plan import Right
-from tests.support.cards import CALENDAR, NOW, PERIOD, blank_card, emm
+from emm.traits import NO_TRAITS, Traits
+from protocol import receiver_number
+from tests.support.cards import CALENDAR, NOW, PERIOD, blank_card, emm, receiver
 
 SPORT = Right(7, 0)
+HOME = Traits(receiver(1).number)
 LONG_AGO = NOW - 10 * 86_400
 ORDERED = Ordered(
     suspended=False, reason=None, key_version=1, revision=3, rights=(SPORT,), changed_at=LONG_AGO, live=True
 )
 
 
-def card(*rights: Right, revision: int = 3, period: int = PERIOD, suspended: bool = False) -> CardInfo:
+def card(
+    *rights: Right, revision: int = 3, period: int = PERIOD, suspended: bool = False, traits: Traits = NO_TRAITS
+) -> CardInfo:
     application = blank_card()
     session = CardSession(application.process)
-    for section in emm(*rights, revision=revision, period=period, suspended=suspended):
+    for section in emm(*rights, revision=revision, period=period, suspended=suspended, traits=traits):
         session.process_emm(section)
     return session.read_info()
 
@@ -62,6 +67,11 @@ def test_a_card_that_holds_what_is_ordered_passes() -> None:
         (card(SPORT, revision=9), ORDERED, True, Code.AHEAD),
         (card(SPORT, revision=9), replace(ORDERED, live=False), True, Code.NEWER_THAN_EXTRACT),
         (card(revision=9, suspended=True), replace(ORDERED, live=False), True, Code.SUSPENDED),
+        (card(SPORT, traits=HOME), replace(ORDERED, traits=HOME), True, Code.OK),
+        (card(SPORT), replace(ORDERED, traits=HOME), True, Code.PAIRING_DIFFERS),
+        (card(SPORT, traits=HOME), ORDERED, True, Code.PAIRING_DIFFERS),
+        (card(SPORT), replace(ORDERED, traits=HOME, changed_at=NOW - 5), True, Code.ON_ITS_WAY),
+        (card(SPORT, traits=HOME), replace(ORDERED, suspended=True), True, Code.SUSPENDED),
         (card(SPORT, period=PERIOD - 2), ORDERED, True, Code.NOT_HEARING),
         (card(), replace(ORDERED, rights=()), True, Code.NOTHING_ORDERED),
         (card(), replace(ORDERED, rights=(Right(7, 0, NOW - 1),)), True, Code.NOTHING_ORDERED),
@@ -71,6 +81,18 @@ def test_each_verdict(info: CardInfo, ordered: Ordered, genuine: bool | None, co
     found = decide(info, ordered, genuine)
     assert found.verdict.code is code
     assert found.verdict.passed == (code in PASSING)
+
+
+def test_the_pairing_is_told_side_by_side() -> None:
+    found = decide(card(SPORT, traits=HOME), replace(ORDERED, traits=Traits(receiver(2).number)))
+    (line,) = [one for one in found.traits if one.name == "pairing"]
+    assert (line.on_card, line.ordered, line.agrees) == (
+        f"receiver {receiver_number.spell(receiver(1).number)}",
+        f"receiver {receiver_number.spell(receiver(2).number)}",
+        False,
+    )
+    (line,) = [one for one in decide(card(SPORT)).traits if one.name == "pairing"]
+    assert (line.on_card, line.ordered, line.agrees) == ("any receiver", "any receiver", True)
 
 
 def test_every_verdict_has_words_and_a_next_step() -> None:

@@ -28,6 +28,7 @@ from emm.payload import (
     parse_payload,
 )
 from emm.secret import Secret
+from emm.traits import PairingBlock
 from tests.support import emm_strategies as some
 from tests.support.vectors import load_vectors
 
@@ -140,6 +141,7 @@ def test_a_payload_is_read_back(data: st.DataObject) -> None:
     assert parse_payload(kind, build_payload(kind, payload)) == payload
 
 
+PAIRING = bytes.fromhex("01000000000001d8") + bytes(16)
 RIGHTS = bytes.fromhex("000000000000000a0001010007") + bytes(16)
 
 
@@ -149,7 +151,13 @@ RIGHTS = bytes.fromhex("000000000000000a0001010007") + bytes(16)
         (EmmKind.UNIQUE, b"\x00", "blocks"),
         (EmmKind.UNIQUE, b"\x02\x00", "state"),
         (EmmKind.UNIQUE, b"\x00\x00\x00", "blocks"),
-        (EmmKind.UNIQUE, b"\x00\x01\x02\x00", "0x02 is unknown"),
+        (EmmKind.UNIQUE, b"\x00\x01\x02\x00", "wrong length"),
+        (EmmKind.UNIQUE, b"\x00\x01\x02\x19" + PAIRING + b"\x00", "wrong length"),
+        (EmmKind.UNIQUE, b"\x00\x01\x02\x18" + b"\xff" + PAIRING[1:], "no receiver"),
+        (EmmKind.UNIQUE, b"\x00\x01\x02\x18" + bytes(24), "no receiver"),
+        (EmmKind.UNIQUE, b"\x00\x02" + (b"\x02\x18" + PAIRING) * 2, "twice"),
+        (EmmKind.GROUP, b"\x00\x01\x02\x18" + PAIRING, "0x02 is unknown"),
+        (EmmKind.UNIQUE, b"\x00\x01\x00\x00", "0x00 is unknown"),
         (EmmKind.UNIQUE, b"\x00\x01\x7f\x01\x00", "0x7F is unknown"),
         (EmmKind.UNIQUE, b"\x00\x01\x01\x00", "cut short"),
         (EmmKind.UNIQUE, b"\x00\x01\x01\x0b" + RIGHTS[:11], "whole number"),
@@ -175,6 +183,9 @@ def test_blocks_from_0x80_on_are_kept_but_have_no_meaning() -> None:
     assert payload.rights == (RightsBlock(0, 10, 1, (ProductKeys(7, (KEY,)),)),)
 
 
+RECEIVER = 0x01000000000001D8
+
+
 def _rights(**changes: object) -> EmmPayload:
     fields: dict[str, object] = {"start": 0, "end": 10, "first_epoch": 1, "products": (ProductKeys(7, (KEY,)),)}
     return EmmPayload(CardState.ACTIVE, (RightsBlock(**(fields | changes)),))  # type: ignore[arg-type]
@@ -197,6 +208,10 @@ def _rights(**changes: object) -> EmmPayload:
         (EmmKind.UNIQUE, lambda: EmmPayload(CardState.ACTIVE, (OpaqueBlock(0x7F, b""),))),
         (EmmKind.UNIQUE, lambda: EmmPayload(CardState.ACTIVE, (OpaqueBlock(0x100, b""),))),
         (EmmKind.UNIQUE, lambda: EmmPayload(CardState.ACTIVE, (OpaqueBlock(0x80, bytes(256)),))),
+        (EmmKind.UNIQUE, lambda: EmmPayload(CardState.ACTIVE, (PairingBlock(1, KEY),))),
+        (EmmKind.UNIQUE, lambda: EmmPayload(CardState.ACTIVE, (PairingBlock(RECEIVER, Secret(b"short")),))),
+        (EmmKind.UNIQUE, lambda: EmmPayload(CardState.ACTIVE, (PairingBlock(RECEIVER, KEY),) * 2)),
+        (EmmKind.GROUP, lambda: EmmPayload(CardState.ACTIVE, (PairingBlock(RECEIVER, KEY),))),
         (EmmKind.GROUP, _rights),
         (EmmKind.GLOBAL, lambda: EmmPayload(CardState.SUSPENDED)),
     ],

@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 
 from emm.errors import BuildError
 from emm.keys import KeyLadder, LocalMasterKey, derive
+from emm.pairing import pair_key
 from emm.secret import Secret
+from protocol import receiver_number
 from tests.support import reference_formats as reference
 from tests.support.vectors import load_vectors
 
@@ -36,6 +38,13 @@ def test_published_keys_are_derived_by_both_implementations() -> None:
         expected = bytes.fromhex(each["key"])
         assert LADDER.product_key(each["product_id"], each["epoch"]) == expected
         assert reference.product_key(MASTER, each["product_id"], each["epoch"]) == expected
+    for each in VECTORS["pairing_keys"]:
+        receiver = receiver_number.parse(each["receiver"])
+        assert LADDER.pairing_key(receiver) == bytes.fromhex(each["key"]) == reference.pairing_key(MASTER, receiver)
+    for each in VECTORS["pair_keys"]:
+        receiver = receiver_number.parse(each["receiver"])
+        assert pair_key(LADDER.pairing_key(receiver), each["address"]) == bytes.fromhex(each["key"])
+        assert reference.pair_key(MASTER, receiver, each["address"]) == bytes.fromhex(each["key"])
     assert LADDER.audit_key() == bytes.fromhex(VECTORS["audit_key"]) == reference.audit_key(MASTER)
 
 

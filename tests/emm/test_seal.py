@@ -10,8 +10,10 @@ from emm.errors import AuthenticationError, BuildError, DecodeError, PlanError
 from emm.keys import KeyLadder, LocalMasterKey
 from emm.message import EmmHeader, EmmKind, Version, build_head
 from emm.payload import CardState, EmmPayload, OpaqueBlock, build_payload, parse_payload
-from emm.plan import CardContent, Window
+from emm.plan import WINDOWS_MAX, CardContent, Window
 from emm.seal import EmmSealer, open_global, open_group, open_unique, section_sizes
+from emm.traits import Traits
+from protocol import receiver_number
 from tests.support import emm_strategies as some
 from tests.support import reference_formats as reference
 from tests.support.emm_parts import join_parts
@@ -31,7 +33,8 @@ def _content(vector: dict[str, Any]) -> CardContent:
     for each in vector["windows"]:
         key = (each["start"], each["end"], each["first_epoch"], each["key_count"])
         windows.setdefault(key, []).extend(each["product_ids"])
-    return CardContent(vector["suspended"], tuple(Window(*key, tuple(ids)) for key, ids in windows.items()))
+    traits = Traits(receiver_number.parse(vector["receiver"]) if "receiver" in vector else None)
+    return CardContent(vector["suspended"], tuple(Window(*key, tuple(ids)) for key, ids in windows.items()), traits)
 
 
 @pytest.mark.parametrize("vector", VECTORS["unique"], ids=lambda vector: str(vector["name"]))
@@ -48,6 +51,9 @@ def test_published_unique_emms(vector: dict[str, Any]) -> None:
             for each in vector["windows"]
             if each["part"] == part
         ]
+        if part == 0 and "receiver" in vector:
+            receiver = receiver_number.parse(vector["receiver"])
+            blocks.append(reference.pairing_block(MASTER, receiver, vector["address"]))
         plain = reference.payload(int(vector["suspended"]), blocks)
         last = len(vector["sections"]) - 1
         numbers = (vector["address"], vector["key_version"], vector["period"], vector["revision"], part, last)
@@ -217,6 +223,23 @@ def test_a_card_with_too_many_products_is_refused_with_a_reason() -> None:
     for ask in (lambda: SEALER.unique(1, 1, Version(1, 1), too_many), lambda: section_sizes(too_many)):
         with pytest.raises(PlanError, match="177 rights in 1 windows need 17 parts"):
             ask()
+
+
+def test_what_is_said_of_a_card_fits_beside_as_many_windows_as_it_may_hold() -> None:
+    full = tuple(Window(start, 1_000 + start, 1, 2, (1 + start,)) for start in range(WINDOWS_MAX))
+    everything = Traits(receiver_number.of_serial(receiver_number.SERIAL_MAX))
+    assert len(section_sizes(CardContent(False, full))) == 16
+    assert len(section_sizes(CardContent(False, full, everything))) == 16
+
+
+def test_the_key_of_a_pair_is_of_one_card_although_payloads_are_shared() -> None:
+    content = CardContent(False, ONE.windows, Traits(receiver_number.of_serial(7)))
+    found = [
+        open_unique(SEALER.unique(address, 1, Version(1, 1), content)[0], LADDER.card_key(address, 1)).payload.pairing
+        for address in (1, 2, 1)
+    ]
+    assert [one and one.receiver for one in found] == [receiver_number.of_serial(7)] * 3
+    assert found[0] == found[2] != found[1]
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ Step = tuple[str, str]
 
 def transcript() -> str:
     """All blocks as they stand in the page."""
-    return "\n\n".join(f"```\n{block}\n```" for block in (_first_card(), _second_card(), _third_card()))
+    return "\n\n".join(f"```\n{block}\n```" for block in (_first_card(), _second_card(), _third_card(), _paired_card()))
 
 
 def _first_card() -> str:
@@ -89,6 +89,19 @@ def _third_card() -> str:
         ("GET MESSAGE 4294967295, and mark it as shown", "8034010004FFFFFFFF00"),
         ("GET DATA MAILBOX", "80CADF2800"),
         ("GET MESSAGE 4294967295: shown, and gone", "8034000004FFFFFFFF00"),
+    ]
+    return "\n".join(["card 12345678901, key_version 1", *_play(12345678901, 1, steps)])
+
+
+def _paired_card() -> str:
+    emms = {each["name"]: each for each in load_vectors("emm.json")["unique"]}
+    ecms = {each["name"]: each for each in load_vectors("ecm.json")["ecms"]}
+    steps = [
+        ("SELECT, no answer wanted", f"00A4040C{len(DEFAULT_AID):02X}{DEFAULT_AID.hex()}"),
+        ("GET DATA PAIRING: none", "80CADF2600"),
+        ("PROCESS EMM paired, revision 5", _emm(emms["paired"]["sections"][0])),
+        ("GET DATA PAIRING: receiver 0100 0000 0000 01D8", "80CADF2600"),
+        ("PROCESS ECM one-product: opened, and sealed for the receiver", _ecm(ecms["one-product"])),
     ]
     return "\n".join(["card 12345678901, key_version 1", *_play(12345678901, 1, steps)])
 

@@ -10,8 +10,11 @@ from emm.calendar import Calendar
 from emm.ecm import EcmHeader, EcmSealer, Parity
 from emm.keys import KeyLadder, LocalMasterKey
 from emm.message import Version
+from emm.pairing import ReceiverIdentity
 from emm.plan import Right, plan_card
 from emm.seal import EmmSealer
+from emm.traits import NO_TRAITS, Traits
+from protocol import receiver_number
 
 LADDER = KeyLadder(LocalMasterKey(bytes(range(32))))
 OTHER_LADDER = KeyLadder(LocalMasterKey(bytes(range(1, 33))))
@@ -43,6 +46,12 @@ class MemoryStorage:
         self.memory = memory
 
 
+def receiver(serial: int, ladder: KeyLadder = LADDER) -> ReceiverIdentity:
+    """A receiver as its maker makes it."""
+    number = receiver_number.of_serial(serial)
+    return ReceiverIdentity(number, ladder.pairing_key(number))
+
+
 def blank_card(storage: MemoryStorage | None = None) -> CardApplication:
     """A card that has taken no EMM yet."""
     return CardApplication(storage or MemoryStorage())
@@ -56,9 +65,10 @@ def emm(
     address: int = ADDRESS,
     key_version: int = 1,
     ladder: KeyLadder = LADDER,
+    traits: Traits = NO_TRAITS,
 ) -> tuple[bytes, ...]:
     """The sections of a card's EMM."""
-    content = plan_card(suspended, rights, period, CALENDAR)
+    content = plan_card(suspended, rights, period, CALENDAR, traits)
     return EmmSealer(ladder).unique(address, key_version, Version(period, revision), content)
 
 

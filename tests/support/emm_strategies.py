@@ -11,6 +11,8 @@ from emm.message import ADDRESS_MAX, EmmHeader, EmmKind, Version, payload_max
 from emm.payload import CardState, EmmPayload, OpaqueBlock, ProductKeys, RightsBlock, build_payload
 from emm.plan import CardContent, Right, Window
 from emm.secret import Secret
+from emm.traits import NO_TRAITS, PairingBlock, TraitBlock, Traits, trait_sizes
+from protocol import receiver_number
 
 U8, U16, U32 = (st.integers(0, (1 << bits) - 1) for bits in (8, 16, 32))
 PRODUCT_IDS = st.integers(1, 0xFFFF)
@@ -41,6 +43,9 @@ def rights_blocks(draw: st.DrawFn) -> RightsBlock:
     )
 
 
+RECEIVERS = st.integers(1, receiver_number.SERIAL_MAX).map(receiver_number.of_serial)
+TRAITS = st.builds(Traits, st.none() | RECEIVERS)
+TRAIT_BLOCKS = st.builds(PairingBlock, RECEIVERS, KEYS)
 OPAQUE_BLOCKS = st.builds(OpaqueBlock, st.integers(0x80, 0xFF), st.binary(max_size=40))
 
 
@@ -48,15 +53,20 @@ OPAQUE_BLOCKS = st.builds(OpaqueBlock, st.integers(0x80, 0xFF), st.binary(max_si
 def payloads(draw: st.DrawFn, kind: EmmKind) -> EmmPayload:
     unique = kind is EmmKind.UNIQUE
     state = draw(st.sampled_from(CardState)) if unique else CardState.ACTIVE
-    blocks = draw(st.lists(rights_blocks() | OPAQUE_BLOCKS if unique else OPAQUE_BLOCKS, max_size=4))
+    blocks: list[RightsBlock | TraitBlock | OpaqueBlock] = [
+        *draw(st.lists(rights_blocks() | OPAQUE_BLOCKS if unique else OPAQUE_BLOCKS, max_size=4)),
+        *draw(st.lists(TRAIT_BLOCKS, max_size=1) if unique else st.just([])),
+    ]
     while len(build_payload(kind, EmmPayload(state, ()))) + sum(map(_size, blocks)) > payload_max(kind):
         blocks.pop()
     return EmmPayload(state, tuple(blocks))
 
 
-def _size(block: RightsBlock | OpaqueBlock) -> int:
+def _size(block: RightsBlock | TraitBlock | OpaqueBlock) -> int:
     if isinstance(block, OpaqueBlock):
         return 2 + len(block.value)
+    if isinstance(block, TraitBlock):
+        return sum(trait_sizes(Traits(block.receiver)))
     return 13 + sum(2 + 16 * len(product.keys) for product in block.products)
 
 
@@ -73,9 +83,9 @@ def windows(draw: st.DrawFn) -> Window:
     )
 
 
-CONTENTS = st.builds(CardContent, st.just(False), st.lists(windows(), max_size=3).map(tuple)) | st.just(
-    CardContent(suspended=True)
-)
+CONTENTS = st.builds(
+    CardContent, st.just(False), st.lists(windows(), max_size=3).map(tuple), TRAITS | st.just(NO_TRAITS)
+) | st.builds(CardContent, st.just(True), st.just(()), TRAITS)
 
 
 def _calendar(numbers: tuple[int, int, int, int]) -> Calendar:

@@ -12,15 +12,16 @@ from zoneinfo import ZoneInfo
 from cad.air.roster import Roster
 from cad.ledger import reading
 from cad.ledger.model import CardChange, CardView, EventGrant, Grants, OperatorGrant
-from cards.errors import CardRefusedError
+from cards.errors import CardRefusedError, PairedError
 from cards.memory.contents import CardKeys
 from cards.session import CardSession
 from cards.software_card import SoftwareCard
 from emm.calendar import Calendar
 from emm.ecm import EcmHeader, EcmSealer, Parity
 from emm.keys import KeyLadder, LocalMasterKey
+from emm.pairing import ReceiverIdentity
 from emm.seal import EmmSealer
-from protocol import card_number
+from protocol import card_number, receiver_number
 from tests.support.ledgers import open_store, order
 
 HELSINKI = ZoneInfo("Europe/Helsinki")
@@ -142,9 +143,9 @@ class HandHeadend:
         assert found is not None
         return found
 
-    def card(self, number: str) -> "Viewer":
-        """A card in a receiver."""
-        return Viewer(self, card_number.parse(number))
+    def card(self, number: str, receiver: int = 1) -> "Viewer":
+        """A card in the receiver with that serial."""
+        return Viewer(self, card_number.parse(number), receiver)
 
     def _follow(self, changes: Sequence[CardChange]) -> None:
         for change in changes:
@@ -157,14 +158,22 @@ class HandHeadend:
 
 
 class Viewer:
-    """A software card. It hears what is on the air for it only when it is told to."""
+    """A software card in a receiver. It hears what is on the air for it only when it is told to."""
 
-    def __init__(self, headend: HandHeadend, address: int) -> None:
+    def __init__(self, headend: HandHeadend, address: int, receiver: int = 1) -> None:
         self.headend = headend
         self.address = address
         path = headend.folder / f"card-{address}-{os.urandom(4).hex()}"
         self.card = SoftwareCard.create(path, address, CardKeys.derive(headend.ladder, address))
-        self.session = CardSession(self.card.process)
+        self.put_into(receiver)
+
+    def put_into(self, receiver: int) -> "Viewer":
+        """Put the card into the receiver with that serial."""
+        number = receiver_number.of_serial(receiver)
+        identity = ReceiverIdentity(number, self.headend.ladder.pairing_key(number))
+        self.receiver = receiver_number.spell(number)
+        self.session = CardSession(self.card.process, receiver=identity)
+        return self
 
     def hear(self) -> "Viewer":
         """Hear the EMM that the carousel sends for this card now."""
@@ -188,5 +197,5 @@ class Viewer:
         sealed = EcmSealer(self.headend.ladder).seal(header, [PRODUCTS[product]], words, os.urandom(16))
         try:
             return list(self.session.process_ecm(sealed).words) == words
-        except CardRefusedError:
+        except (CardRefusedError, PairedError):
             return False

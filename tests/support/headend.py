@@ -15,7 +15,7 @@ import httpx
 
 from cad import keystore
 from cad.demo.receiver import card_filters
-from cards.errors import CardRefusedError
+from cards.errors import CardRefusedError, PairedError
 from cards.memory.contents import CardKeys
 from cards.session import CardSession
 from cards.software_card import SoftwareCard
@@ -23,7 +23,8 @@ from config import load
 from emm.calendar import Calendar
 from emm.ecm import EcmHeader, EcmSealer, Parity
 from emm.keys import KeyLadder
-from protocol import card_number
+from emm.pairing import ReceiverIdentity
+from protocol import card_number, receiver_number
 from tests.support.broker import DAEMON, HOST, Mosquitto, free_port, running
 from tests.support.multiplexer import StrictMultiplexer
 
@@ -214,16 +215,27 @@ class Headend:
 
 
 class Viewer:
-    """A software card that is given what a receiver would filter for it out of a multiplexer's EMMs."""
+    """A software card in a receiver, which gives it what it would filter for it out of a multiplexer's EMMs."""
 
-    def __init__(self, headend: Headend, address: int) -> None:
+    def __init__(self, headend: Headend, address: int, receiver: int = 1) -> None:
         self.headend = headend
         self.address = address
         self.number = card_number.spell(address)
         path = headend.folder / f"card-{address}-{os.urandom(4).hex()}"
         self.card = SoftwareCard.create(path, address, CardKeys.derive(headend.ladder, address))
-        self.session = CardSession(self.card.process)
+        self.put_into(receiver)
         self._seen = [0] * len(headend.multiplexers)
+
+    def put_into(self, receiver: int) -> None:
+        """Put the card into the receiver with that serial."""
+        number = receiver_number.of_serial(receiver)
+        identity = ReceiverIdentity(number, self.headend.ladder.pairing_key(number))
+        self.receiver = receiver_number.spell(number)
+        self.session = CardSession(self.card.process, receiver=identity)
+
+    def forget(self) -> None:
+        """Hear nothing of what was sent up to now."""
+        self._seen = [len(one.whole_sections) for one in self.headend.multiplexers]
 
     def listen(self, multiplexer: int = 0) -> None:
         """Hear what was sent on a multiplexer since the last time."""
@@ -243,7 +255,7 @@ class Viewer:
         ecm = EcmSealer(self.headend.ladder).seal(header, [product], words, os.urandom(16))
         try:
             return list(self.session.process_ecm(ecm).words) == words
-        except CardRefusedError:
+        except (CardRefusedError, PairedError):
             return False
 
 

@@ -125,6 +125,14 @@ def audit_key(master: bytes) -> bytes:
     return kdf(master, b"cad audit key", b"", 32)
 
 
+def pairing_key(master: bytes, receiver: int) -> bytes:
+    return kdf(master, b"cad pairing key", struct.pack(">Q", receiver), 32)
+
+
+def pair_key(master: bytes, receiver: int, address: int) -> bytes:
+    return kdf(pairing_key(master, receiver), b"cad pair key", struct.pack(">IB", address >> 8, address & 255), 16)
+
+
 # --- EMM ---------------------------------------------------------------------------------------------------------
 
 
@@ -135,6 +143,10 @@ def rights_block(master: bytes, start: int, end: int, first_epoch: int, key_coun
         for epoch in range(first_epoch, first_epoch + key_count):
             value += product_key(master, product, epoch)
     return struct.pack(">BB", 1, len(value)) + value
+
+
+def pairing_block(master: bytes, receiver: int, address: int) -> bytes:
+    return struct.pack(">BBQ", 2, 24, receiver) + pair_key(master, receiver, address)
 
 
 def payload(state: int, blocks: Sequence[bytes]) -> bytes:
@@ -253,3 +265,12 @@ def open_ecm(section: bytes, product_id: int, product_key: bytes) -> list[bytes]
     plain = siv_open(kdf(session_key, b"cad ecm key", epoch, 32), [head], sealed)
     size = 16 if info & 15 else 8
     return [plain[at : at + size] for at in range(0, len(plain), size)]
+
+
+# --- control words of a paired card ------------------------------------------------------------------------------
+
+
+def sealed_words(pair: bytes, word_info: int, ecm_tag: bytes, words: Sequence[bytes]) -> bytes:
+    """What a paired card answers to an ECM with that tag."""
+    info = bytes([word_info | 8])
+    return info + siv_seal(kdf(pair, b"cad sealed words", b"", 32), [info + ecm_tag], b"".join(words))

@@ -14,6 +14,10 @@ def keys_text(vectors: dict[str, Any]) -> list[str]:
         lines.append(_line(f"global key_version {each['key_version']}", each["key"]))
     for each in vectors["product_keys"]:
         lines.append(_line(f"product {each['product_id']} epoch {each['epoch']}", each["key"]))
+    for each in vectors["pairing_keys"]:
+        lines.append(_line(f"receiver {each['receiver']}", each["key"]))
+    for each in vectors["pair_keys"]:
+        lines.append(_line(f"{each['receiver']} with {each['address']:011d}", each["key"]))
     lines.append(_line("audit", vectors["audit_key"]))
     return ["\n".join(lines)]
 

@@ -45,7 +45,7 @@ def assign(command: CardAssign, state: WorkingSet, context: Context) -> Decision
 
 def suspend(command: CardSuspend, state: WorkingSet, context: Context) -> Decision:
     """Block a card for default; a lost card too, so that its replacement is blocked."""
-    row = _ready(command.card, command.rev, Move.SUSPEND, state, context)
+    row = ready(command.card, command.rev, Move.SUSPEND, state, context)
     if isinstance(row, Decision):
         return row
     to = go(Move.SUSPEND, row.state)
@@ -58,7 +58,7 @@ def suspend(command: CardSuspend, state: WorkingSet, context: Context) -> Decisi
 
 def reopen(command: CardReopen, state: WorkingSet, context: Context) -> Decision:
     """Open a card again, for good or until a moment."""
-    row = _ready(command.card, command.rev, Move.REOPEN, state, context)
+    row = ready(command.card, command.rev, Move.REOPEN, state, context)
     if isinstance(row, Decision):
         return row
     if command.until is not None:
@@ -77,7 +77,7 @@ def reopen(command: CardReopen, state: WorkingSet, context: Context) -> Decision
 
 def report(command: CardReport, state: WorkingSet, context: Context) -> Decision:
     """Close a card that is lost, stolen or defective; its subscriptions wait for the card that replaces it."""
-    row = _ready(command.card, command.rev, _REPORTS[command.condition], state, context)
+    row = ready(command.card, command.rev, _REPORTS[command.condition], state, context)
     if isinstance(row, Decision):
         return row
     to = go(_REPORTS[command.condition], row.state)
@@ -105,7 +105,10 @@ def give_back(command: CardReturn | CardRelease, state: WorkingSet, context: Con
     if held := sorted(one.subscription for one in state.live_on(command.card, context.now)):
         detail = f"the card has {len(held)} subscriptions, such as {held[0]}; end them or move them to another card"
         return Decision(Code.CARD_HAS_SUBSCRIPTIONS, detail, card=command.card)
-    new = replace(row, state=go(move, row.state), blocked=0, open_until=None, reason=None, rev=command.rev)
+    # Whoever gets the card next has another receiver.
+    new = replace(
+        row, state=go(move, row.state), blocked=0, open_until=None, reason=None, receiver=None, rev=command.rev
+    )
     facts = () if row.state == RETURNED else (Fact(command.card, "card-returned", int(context.now)),)
     if move is Move.RELEASE:
         new = replace(new, subscriber="")
@@ -171,7 +174,8 @@ def outside(address: int) -> Decision:
     return Decision(Code.UNKNOWN_CARD, "the card does not lie in your card ranges", card=address)
 
 
-def _ready(address: int, rev: int, move: Move, state: WorkingSet, context: Context) -> CardRow | Decision:
+def ready(address: int, rev: int, move: Move, state: WorkingSet, context: Context) -> CardRow | Decision:
+    """Return the operator's own card where it may make the move, else why not."""
     row = own_card(address, state, context)
     if row is None:
         return unknown_card(address)

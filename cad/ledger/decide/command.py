@@ -1,11 +1,12 @@
 """Which decision belongs to which command."""
 
-from cad.ledger.decide import cards, choosing, invoice, offers, replacing, subscriptions
+from cad.ledger.decide import cards, choosing, household, invoice, offers, replacing, subscriptions
 from cad.ledger.decide.common import Context
 from cad.ledger.working import Decision, WorkingSet
 from protocol.portal.card_commands import (
     CardAssign,
     CardBlacklist,
+    CardPair,
     CardRefresh,
     CardRelease,
     CardReopen,
@@ -13,6 +14,7 @@ from protocol.portal.card_commands import (
     CardReport,
     CardReturn,
     CardSuspend,
+    CardUnpair,
 )
 from protocol.portal.commands import AnyCommand
 from protocol.portal.invoice import InvoiceReplay
@@ -23,6 +25,7 @@ from protocol.portal.subscription_commands import SubscriptionEnd, SubscriptionP
 CardCommand = (
     CardAssign
     | CardBlacklist
+    | CardPair
     | CardRefresh
     | CardRelease
     | CardReopen
@@ -30,6 +33,7 @@ CardCommand = (
     | CardReport
     | CardReturn
     | CardSuspend
+    | CardUnpair
 )
 
 
@@ -68,5 +72,7 @@ def _card(command: CardCommand, state: WorkingSet, context: Context) -> Decision
             return cards.give_back(command, state, context)
         case CardBlacklist():
             return cards.blacklist(command, state, context)
+        case CardPair() | CardUnpair():
+            return household.pair(command, state, context)
         case CardRefresh():
             return cards.refresh(command, state, context)

@@ -39,6 +39,7 @@ class Move(StrEnum):
     RETURN = "return"
     RELEASE = "release"
     BLACKLIST = "blacklist"
+    SET_UP = "be set up for a household"
 
 
 def _all(states: frozenset[str], to: str) -> dict[str, frozenset[str]]:
@@ -69,6 +70,7 @@ MOVES: Final[Mapping[Move, Mapping[str, frozenset[str]]]] = {
     Move.RETURN: _all(IN_HANDS | REPORTED | {REPLACED}, RETURNED),
     Move.RELEASE: _all(IN_HANDS | {RETURNED}, STOCK),
     Move.BLACKLIST: _all(STATES - {BLACKLISTED}, BLACKLISTED),
+    Move.SET_UP: {state: frozenset({state}) for state in IN_HANDS},
 }
 """Move → state → the states it may lead to. A card that the ledger does not know yet is in stock."""
 

@@ -12,7 +12,7 @@ from protocol.portal.codes import Code
 
 
 def replace_card(command: CardReplace, state: WorkingSet, context: Context) -> Decision:
-    """Move what the old card has to the new one: subscriptions, block for default, time of a trust payment."""
+    """Move what the old card has to the new one: subscriptions, pairing, block for default, time of a trust payment."""
     old = own_card(command.card, state, context)
     if old is None:
         return unknown_card(command.card)
@@ -30,6 +30,7 @@ def replace_card(command: CardReplace, state: WorkingSet, context: Context) -> D
         replaced_by=new.address,
         blocked=0,
         open_until=None,
+        receiver=None,
         rev=command.rev,
     )
     moved = tuple(replace(one, address=new.address) for one in state.live_on(old.address, context.now))
@@ -69,5 +70,7 @@ def _stand_in(address: int, old: CardRow, state: WorkingSet, context: Context) -
         reason=old.reason if old.blocked else None,
         blocked=old.blocked,
         open_until=old.open_until,
+        # The home stays the same, unless the new card was paired already.
+        receiver=row.receiver or old.receiver,
         assigned_at=context.now,
     )

@@ -1,4 +1,4 @@
-"""S10, S12, S15, S17, C7 through daemon, broker and multiplexers: what a portal hears and what the card opens."""
+"""S10, S12, S15, S17, S18, C6, C7 through daemon, broker and multiplexers: what a portal hears, what the card opens."""
 
 import asyncio
 import time
@@ -67,6 +67,35 @@ async def test_s15_a_stolen_card_goes_dark_and_its_replacement_opens(running: He
             "card-reported",
             "card-replaced",
         ]
+
+
+async def test_s18_c6_a_paired_card_opens_in_its_receiver_and_in_no_other(running: Headend) -> None:
+    card = running.card(FIRST["kaisa"])
+    async with portal(running.broker, "kaisa") as kaisa:
+        await customer(kaisa, card.number)
+        await running.until(lambda: card.opens("sport-1", time.time()), "the channel to open")
+        reply = await committed(kaisa, "card pair", card=card.number, rev=2, receiver=card.receiver)
+        assert reply["visible_by"] is not None
+        card.put_into(2)
+        await running.until(lambda: not card.opens("sport-1", time.time()), "the neighbour's receiver to close")
+        card.put_into(1)
+        assert card.opens("sport-1", time.time())
+        found = (await running.ask(f"/v1/explain/{card.number}", channel="sport-1")).json()
+        assert (found["receiver"], found["channel"]["visible"]) == (card.receiver, True)
+        assert card.receiver in found["channel"]["sentence"]
+        mistyped = {"card": card.number, "rev": 3, "receiver": card.receiver[::-1]}
+        refused = (await kaisa.reply(await kaisa.order("card", "pair", mistyped))).payload
+        assert (refused["code"], refused["errors"][0]["field"]) == ("invalid", "receiver")
+        # The daemon comes back, and says to a card that heard nothing before what the ledger says.
+        running.kill()
+        await running.start()
+        fresh = running.card(FIRST["kaisa"])
+        fresh.forget()
+        await running.until(lambda: fresh.opens("sport-1", time.time()), "the card to hear the daemon again")
+        fresh.put_into(2)
+        assert not fresh.opens("sport-1", time.time())
+        await committed(kaisa, "card unpair", card=card.number, rev=3)
+        await running.until(lambda: fresh.opens("sport-1", time.time()), "the channel to open anywhere")
 
 
 async def test_s12_s17_a_promise_to_pay_opens_at_once_and_closes_by_itself(running: Headend) -> None:

@@ -34,10 +34,17 @@ class ViewingCard:
         status, answer = self._exchange(self._command(0x32, section) + b"\x00")
         if status != OK:
             return status, []
+        assert not answer[0] & 8, f"PROCESS ECM: sealed for the receiver it is paired with, {self.paired_with()}"
         count, long = answer[0] >> 4, answer[0] & 15
         size = 16 if long else 8
         assert len(answer) == 1 + count * size, "PROCESS ECM: not control words"
         return status, [answer[at : at + size] for at in range(1, len(answer), size)]
+
+    def paired_with(self) -> str:
+        """The number of the one receiver that the card serves; empty for any."""
+        status, number = self._exchange(b"\x80\xca\xdf\x26\x00")
+        assert status == OK, f"GET DATA PAIRING: {status:04X}"
+        return number.hex().upper()
 
     def _command(self, instruction: int, section: bytes) -> bytes:
         return bytes([0x80, instruction, section[0], 0, len(section) - 1]) + section[1:]

@@ -1,0 +1,22 @@
+"""Decisions on how a card is set up for the home that it serves (C6, S18)."""
+
+from dataclasses import replace
+
+from cad.ledger.decide.cards import ready
+from cad.ledger.decide.common import NOTHING_TO_SEND, Context
+from cad.ledger.decide.lifecycle import Move
+from cad.ledger.working import Decision, WorkingSet
+from protocol import receiver_number
+from protocol.portal.card_commands import CardPair, CardUnpair
+
+
+def pair(command: CardPair | CardUnpair, state: WorkingSet, context: Context) -> Decision:
+    """Let a card serve one receiver alone, or any."""
+    row = ready(command.card, command.rev, Move.SET_UP, state, context)
+    if isinstance(row, Decision):
+        return row
+    receiver = receiver_number.spell(command.receiver) if isinstance(command, CardPair) else None
+    new = replace(row, receiver=receiver, rev=command.rev)
+    if row.receiver == receiver:
+        return Decision(detail=NOTHING_TO_SEND, card=command.card, card_row=new)
+    return Decision(card=command.card, card_row=new, touched=(command.card,))
