@@ -245,7 +245,9 @@ class Daemon:
             self._scrambler_listener = bind_tcp(settings.ecmg.listen, "ecmg.listen")
         if settings.technicians is not None:
             desk = Desk(settings.technicians, self.on_air, self.ledger, self._ladder, self.clock, os.urandom)
-            self._servers.append(open_port(settings.technicians, self._people, desk, self.supervisor))
+            self._servers.append(
+                open_port(settings.technicians, self._people, desk, self.supervisor, self.metrics.count_technician)
+            )
         for server in self._servers:
             server.start()
 
@@ -283,13 +285,18 @@ class Daemon:
 
     async def _do_due(self) -> None:
         """Do what comes by the clock alone, at its moment: trust that runs out, subscriptions that start and end."""
+        done_at = self.clock.monotonic()
         while True:
-            more = False
+            more = True
             try:
                 closed, more = await self.ledger.due()
                 self.on_air.apply(closed)
             except LedgerUnavailable:
+                self.metrics.due_lag.set(self.clock.monotonic() - done_at)
                 await self.ledger.wait_usable()
+            if not more:
+                done_at = self.clock.monotonic()
+            self.metrics.due_lag.set(self.clock.monotonic() - done_at)
             await self.clock.sleep(0 if more else DUE_EVERY_S)
 
     async def _keep_up(self) -> None:

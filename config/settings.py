@@ -339,7 +339,8 @@ class CardRange(Table):
 class OperatorSettings(Table):
     """[[operators]] A tenant: the products it may sell, and the cards that are its own.
 
-    `events_on`: the services on which it may sell events.
+    `events_on`: the services on which it may sell events. `weight`: its part of the bandwidth, beside the weights of
+    the others, while several have something to send.
     """
 
     id: Slug
@@ -348,6 +349,7 @@ class OperatorSettings(Table):
     events_on: Annotated[tuple[Slug, ...], Field(strict=False)] = ()
     card_ranges: Annotated[tuple[CardRange, ...], Field(strict=False)] = ()
     time_zone: TimeZoneName = "Europe/Helsinki"
+    weight: Annotated[float, Field(ge=0.01, le=100)] = 1.0
 
 
 class Settings(Table):

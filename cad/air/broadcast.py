@@ -16,7 +16,7 @@ from cad.air.roster import SectionCache
 from cad.frame.clock import Clock
 from cad.frame.metrics import Metrics
 from config.settings import Outlet, StreamSettings
-from emm.carousel import RESEND_HORIZON_S, Carousel
+from emm.carousel import RESEND_HORIZON_S, Carousel, Forecast
 from emm.errors import EmmError
 from emm.pacer import PACKET_BITS, Pacer, cost_bits
 from protocol.mpegts.packet import LAST_FREE_PID, Packing, SectionPacketizer
@@ -38,6 +38,8 @@ class WaitingChange:
     change_seq: int
     committed_at: float
     on_air_by: float | None
+    visible_by: float | None = None
+    operator: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,7 @@ class _Section:
     slot: int
     changes: tuple[WaitingChange, ...]
     drawn_at: float
+    last: bool
 
 
 class Channel:
@@ -88,6 +91,7 @@ class Channel:
         self._queue: deque[_Section] = deque()
         self._on_its_way: Sequence[_Section] = ()
         self._waiting: dict[int, tuple[WaitingChange, ...]] = {}
+        self._visible: dict[int, tuple[str, float]] = {}  # sent once: whose, and when it was promised to be visible
         self._wake = asyncio.Event()
         self._sent_emms = {ring: metrics.sent_emms.labels(settings.id, ring) for ring in RING_NAMES}
         self._bits_counter = metrics.sent_bits.labels(settings.id)
@@ -103,24 +107,30 @@ class Channel:
         """Changes that have not been on the air here."""
         return sum(map(len, self._waiting.values()))
 
-    def change(self, slot: int, sections: Sequence[int], change: WaitingChange, urgent: bool = True) -> None:
-        """A card's content has changed: send it before all that repeats. `sections`: their sizes in bytes."""
+    def change(
+        self, slot: int, sections: Sequence[int], change: WaitingChange, urgent: bool = True, operator: int = 0
+    ) -> None:
+        """A card's content has changed: send it before all that repeats. `sections`: their sizes in bytes.
+
+        `operator`: its number among those that share the carousel.
+        """
         self._waiting[slot] = (*self._waiting.get(slot, ()), change)
         changed_at = self._monotonic_at(change.committed_at)
-        self.carousel.change(slot, self.size(sections), self._clock.monotonic(), changed_at, urgent)
+        self.carousel.change(slot, self.size(sections), self._clock.monotonic(), changed_at, urgent, operator)
         self._wake.set()
 
-    def restore(self, slot: int, sections: Sequence[int], committed_at: float) -> None:
+    def restore(self, slot: int, sections: Sequence[int], committed_at: float, operator: int = 0) -> None:
         """A card's change was on the air before this start, in its first hour."""
-        self.carousel.restore(slot, self.size(sections), self._clock.monotonic(), self._monotonic_at(committed_at))
+        changed_at = self._monotonic_at(committed_at)
+        self.carousel.restore(slot, self.size(sections), self._clock.monotonic(), changed_at, operator)
 
     def size(self, sections: Sequence[int]) -> int:
         """Bytes that sections of these sizes take on the air here."""
         return bytes_on_air([cost_bits(size, self.settings.packing) for size in sections])
 
-    def forecast(self, sections: Sequence[int]) -> float:
-        """Seconds within which a change made now is first sent, infinite while there is no rate."""
-        return self.carousel.forecast(self._clock.monotonic(), self.size(sections), self.link.allocated_bps)
+    def forecast(self, sections: Sequence[int], operator: int = 0) -> Forecast:
+        """What can be promised for changes that an operator makes now."""
+        return self.carousel.forecast(self._clock.monotonic(), self.size(sections), self.link.allocated_bps, operator)
 
     def _monotonic_at(self, unix_time: float) -> float:
         return self._clock.monotonic() - max(0.0, self._clock.now() - unix_time)
@@ -160,10 +170,21 @@ class Channel:
             for change in section.changes:
                 first.append(FirstAir(change.change_seq, self.multiplex, at))
                 self._to_air.observe(max(0.0, at - change.committed_at))
-                if change.on_air_by is not None:
-                    self._metrics.count_promise(kept=at <= change.on_air_by)
+            self._judge(section, at)
         if first:
             self._aired(first)
+
+    def _judge(self, section: _Section, at: float) -> None:
+        """Compare what was promised with what became of it: visible is what has come a second time."""
+        if not section.last:
+            return
+        if (seen := self._visible.pop(section.slot, None)) is not None:
+            self._metrics.count_promise(seen[0], "visible_by", at - seen[1])
+        for change in section.changes:
+            if change.on_air_by is not None:
+                self._metrics.count_promise(change.operator, "on_air_by", at - change.on_air_by)
+            if change.visible_by is not None:
+                self._visible[section.slot] = (change.operator, change.visible_by)
 
     def _take(self) -> list[_Section]:
         """As many sections as may go now; in packet mode two packets more may come out (held back, half empty)."""
@@ -217,7 +238,7 @@ class Channel:
             self.carousel.resize(slot, bytes_on_air(costs))
             last = len(sections) - 1
             for part, (data, bits) in enumerate(zip(sections, costs, strict=True)):
-                self._queue.append(_Section(data, bits, slot, changes if part == last else (), now))
+                self._queue.append(_Section(data, bits, slot, changes if part == last else (), now, part == last))
             return
 
     async def _pause(self) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -12,7 +12,9 @@ import structlog
 
 from cad.air.broadcast import Channel, FirstAir, WaitingChange, resend_horizon_s
 from cad.air.links import Link
+from cad.air.mass import Promised
 from cad.air.mux_pair import MAIN, MuxPair
+from cad.air.promises import HOUR_S, Promise, Told, is_urgent
 from cad.air.roster import CardBlock, RightBlock, Roster, SectionCache
 from cad.frame import clock as clocks
 from cad.frame.clock import Clock
@@ -29,18 +31,9 @@ from emm.seal import EmmSealer, section_sizes
 log = structlog.get_logger("cad.air.network")
 
 FIRST_HOUR_S: Final = 3600.0
-ROUNDING_S: Final = 1.0
+WEIGHT_OF_THE_GONE: Final = 0.01
 TYPICAL_SECTIONS: Final = (256,)
 """What a promise reckons with before the content is known: one section, the largest there is."""
-
-
-@dataclass(frozen=True, slots=True)
-class Promise:
-    """When a change made now will be on the air and by when visible (Unix seconds), or why that cannot be told."""
-
-    on_air_by: int | None
-    visible_by: int | None
-    detail: str | None = None
 
 
 class NetworkOnAir:
@@ -56,9 +49,11 @@ class NetworkOnAir:
         clock: Clock,
         metrics: Metrics,
         aired: Callable[[Sequence[FirstAir]], None],
+        operators: Mapping[str, float],
     ) -> None:
         self.id = settings.id
-        self._repeat_s = carousel.first_hour_repeat_s
+        self.operators: dict[str, int] = {}
+        weights = self._number(operators)
         self._clock = clock
         self._metrics = metrics
         self._calendar = calendar
@@ -69,7 +64,7 @@ class NetworkOnAir:
             Channel(
                 outlet,
                 links[outlet.id],
-                Carousel(policy, resend_horizon_s=resend_horizon_s(outlet)),
+                Carousel(policy, resend_horizon_s=resend_horizon_s(outlet), weights=weights),
                 cache,
                 clock,
                 metrics,
@@ -77,6 +72,21 @@ class NetworkOnAir:
             )
             for outlet in settings.outlets
         )
+
+    def weigh(self, operators: Mapping[str, float]) -> None:
+        """Follow changed settings: the weights of the operators, of which some may be new."""
+        weights = self._number(operators)
+        for channel in self.channels:
+            channel.carousel.set_weights(weights)
+
+    def _number(self, operators: Mapping[str, float]) -> tuple[float, ...]:
+        """Give each operator its number in the carousels, and return the weights in that order.
+
+        Whoever is gone keeps his number and has the least weight.
+        """
+        for operator in operators:
+            self.operators.setdefault(operator, len(self.operators))
+        return tuple(operators.get(operator, WEIGHT_OF_THE_GONE) for operator in self.operators) or (1.0,)
 
     def load(self, cards: CardBlock, rights: RightBlock, open_changes: Iterable[OpenChange]) -> None:
         """Derive all carousels from the ledger: every card, what changed in the last hour, what was never sent."""
@@ -88,46 +98,53 @@ class NetworkOnAir:
         settled = np.ones(len(slots), np.bool_)
         settled[np.fromiter(unsettled, np.int64, len(unsettled))] = False
         now = self._clock.now()
+        together = Counter((change.operator, change.at) for change in unsettled.values())
         for channel in self.channels:
             on_air = on_air_sizes(sizes, channel.settings)
             channel.carousel.add_many(slots[settled], on_air[settled], self._clock.monotonic())
         for slot, change in unsettled.items():
             assert slot is not None
             sections = self._sections(slot)
+            operator = self.operators[change.operator]
+            urgent = is_urgent(together[change.operator, change.at])
             for channel in self.channels:
                 if channel.multiplex not in change.aired:
-                    channel.change(slot, sections, WaitingChange(change.change_seq, change.at, None))
+                    waiting = WaitingChange(change.change_seq, change.at, None, operator=change.operator)
+                    channel.change(slot, sections, waiting, urgent, operator)
                 elif now - change.at < FIRST_HOUR_S:
-                    channel.restore(slot, sections, change.at)
+                    channel.restore(slot, sections, change.at, operator)
                 else:
                     channel.carousel.add(slot, channel.size(sections), self._clock.monotonic())
 
-    def apply(self, change: CardChange, on_air_by: float | None, urgent: bool = True) -> None:
+    def apply(self, change: CardChange, promised: Promised, urgent: bool = True) -> None:
         """Follow one change of a commit; one of very many at once is not urgent, and lets single orders pass."""
         slot, _ = self.roster.apply(change)
         sections = self._sections(slot)
-        waiting = WaitingChange(change.change_seq, change.committed_at, on_air_by)
+        waiting = WaitingChange(change.change_seq, change.committed_at, *promised, change.operator)
+        operator = self.operators[change.operator]
         for channel in self.channels:
-            channel.change(slot, sections, waiting, urgent)
+            channel.change(slot, sections, waiting, urgent, operator)
 
-    def promise(self, now: float) -> Promise:
-        """What can be promised for a change made now, on the slowest multiplex of the network."""
+    def promise(self, operator: str, now: float, pending: int = 0) -> Promise | Told:
+        """What can be promised to an operator for changes made now, on the slowest multiplex of the network.
+
+        `pending`: cards of its mass changes that are still on their way here.
+        """
         if not self.channels:
-            return Promise(None, None, "this network has no multiplex yet; the change is kept")
+            return Told(None, None, "this network has no multiplex yet; the change is kept")
         down = [channel.multiplex for channel in self.channels if not channel.link.ready]
         if down:
-            return Promise(
+            return Told(
                 None,
                 None,
                 f"no time can be told while multiplex {', '.join(down)} is not connected; the change is kept",
             )
-        slowest = max(channel.forecast(TYPICAL_SECTIONS) for channel in self.channels)
-        if math.isinf(slowest):
-            return Promise(None, None, "no time can be told while a multiplex has no bandwidth; the change is kept")
-        on_air_by = math.ceil(now + slowest + ROUNDING_S)
+        number = self.operators[operator]
+        forecasts = [channel.forecast(TYPICAL_SECTIONS, number) for channel in self.channels]
+        if any(math.isinf(one.first_s + one.repeat_s) for one in forecasts):
+            return Told(None, None, "no time can be told while a multiplex has no bandwidth; the change is kept")
         short = any(channel.carousel.shortfalls(channel.link.allocated_bps) for channel in self.channels)
-        detail = "the bandwidth does not suffice for the usual repetition" if short else None
-        return Promise(on_air_by, math.ceil(on_air_by + self._repeat_s), detail)
+        return Promise(now, forecasts, pending, short)
 
     def _sections(self, slot: int) -> tuple[int, ...]:
         try:
@@ -172,6 +189,7 @@ class NetworkOnAir:
                 "sent_bits": channel.sent_bits,
                 "waiting_changes": channel.waiting,
                 "oldest_unsent_s": _rounded(channel.carousel.oldest_new(now)),
+                "operators": self._operator_facts(channel),
                 "shortfalls": [one.text for one in self.shortfalls(channel)],
                 "rings": [
                     {
@@ -187,6 +205,21 @@ class NetworkOnAir:
             for channel in self.channels
         ]
 
+    def _look_at_promise(self, operator: str, health: Health, pending: int) -> None:
+        """Say what an order made now would be promised, and raise the alarm before an hour cannot be kept."""
+        now = self._clock.now()
+        told = self.promise(operator, now, pending).of(1)
+        for name, moment in (("on_air_by", told.on_air_by), ("visible_by", told.visible_by)):
+            self._metrics.tell_order_promise(operator, name, math.nan if moment is None else moment - now)
+        if told.visible_by is not None:
+            late_s = told.visible_by - now
+            text = f"an order made now is visible within {late_s / 60:.0f} min" if late_s > HOUR_S else ""
+            health.set("hour", late_s <= HOUR_S, text, subject=operator)
+
+    def _operator_facts(self, channel: Channel) -> list[dict[str, Any]]:
+        found = zip(self.operators, channel.carousel.operator_facts(), strict=False)
+        return [{"operator": operator, **facts._asdict()} for operator, facts in found]
+
     def shortfalls(self, channel: Channel) -> list[Any]:
         """Why the promise cannot, or soon will not, be kept on a channel; empty while its link is down."""
         if not channel.link.ready:
@@ -194,8 +227,10 @@ class NetworkOnAir:
         rate = channel.link.allocated_bps
         return channel.carousel.shortfalls(rate) or channel.carousel.outlook(rate)
 
-    def look(self, health: Health, backlog_s: float) -> None:
-        """Bring metrics and conditions of every multiplex up to date."""
+    def look(self, health: Health, backlog_s: float, pending: Callable[[str], int]) -> None:
+        """Bring metrics and conditions of every multiplex and operator up to date."""
+        for operator in self.operators:
+            self._look_at_promise(operator, health, pending(operator))
         now = self._clock.monotonic()
         for channel in self.channels:
             name = channel.multiplex

@@ -12,8 +12,10 @@ import structlog
 from cad.air.air_log import AirLog
 from cad.air.broadcast import Channel
 from cad.air.links import link_to, tasks_of
+from cad.air.mass import MassChanges, Promised
 from cad.air.mux_pair import MuxPair
-from cad.air.network import FIRST_HOUR_S, NetworkOnAir, Promise
+from cad.air.network import FIRST_HOUR_S, NetworkOnAir
+from cad.air.promises import Promise, Told, is_urgent
 from cad.air.roster import CardBlock, RightBlock, join_cards
 from cad.errors import NotFoundError
 from cad.frame.clock import Clock
@@ -30,9 +32,8 @@ from emm.seal import EmmSealer
 
 log = structlog.get_logger("cad.air.on_air")
 
-URGENT_MAX: Final = 20
-"""A command that changes more cards than this is a mass change: it lets single orders pass."""
 LINK_STOP_S: Final = 15.0
+NOTHING: Final = Promised()
 
 
 class OnAir:
@@ -60,7 +61,8 @@ class OnAir:
         self._networks: dict[str, NetworkOnAir] = {}
         self._network_of: dict[str, str] = {}
         # Commits go on while a network is read from the ledger: what they change is applied on top.
-        self._building: dict[str, list[tuple[CardChange, float | None]]] = {}
+        self._building: dict[str, list[tuple[CardChange, Promised, bool]]] = {}
+        self._mass = MassChanges(lambda change, promised: self._apply(change, promised, urgent=False), clock)
 
     @property
     def networks(self) -> Mapping[str, NetworkOnAir]:
@@ -70,6 +72,7 @@ class OnAir:
     async def start(self) -> None:
         """Derive every network from the ledger and begin to send."""
         self._supervisor.start("air log", self.air_log.run)
+        self._supervisor.start("mass changes", self._mass.run)
         self._network_of = {operator.id: operator.network for operator in self.settings.operators}
         for network in self.settings.networks:
             await self._start_network(network)
@@ -80,6 +83,8 @@ class OnAir:
         same_carousel = settings.carousel == self.settings.carousel
         self.settings = settings
         self._network_of = {operator.id: operator.network for operator in settings.operators}
+        for name, network in self._networks.items():
+            network.weigh(_weights(settings, name))
         wanted = {network.id: network for network in settings.networks}
         changed = [name for name, network in wanted.items() if before.get(name) != network or not same_carousel]
         for name in before:
@@ -101,25 +106,31 @@ class OnAir:
         """Take the changes of a commit to the multiplexes."""
         for outcome in outcomes:
             self.apply(outcome.closed)
-            promised = None if outcome.reply is None else outcome.reply.on_air_by
+            reply = outcome.reply
+            promised = Promised() if reply is None else Promised(reply.on_air_by, reply.visible_by)
             self.apply(outcome.card_changes, promised)
 
-    def apply(self, changes: Sequence[CardChange], on_air_by: float | None = None) -> None:
-        """Take changed cards to the multiplexes of their networks."""
-        urgent = len(changes) <= URGENT_MAX
+    def apply(self, changes: Sequence[CardChange], promised: Promised = NOTHING) -> None:
+        """Take changed cards to the multiplexes of their networks: a few at once, very many by and by."""
+        if not is_urgent(len(changes)):
+            self._mass.add(changes, promised)
+            return
         for change in changes:
-            name = self._network_of.get(change.operator, "")
-            if name in self._networks:
-                self._networks[name].apply(change, on_air_by, urgent)
-            elif name in self._building:
-                self._building[name].append((change, on_air_by))
+            self._apply(change, promised, urgent=True)
 
-    def promise(self, operator: str, now: float) -> Promise:
-        """What can be promised to an operator for a change made now."""
+    def _apply(self, change: CardChange, promised: Promised, *, urgent: bool) -> None:
+        name = self._network_of.get(change.operator, "")
+        if name in self._networks:
+            self._networks[name].apply(change, promised, urgent)
+        elif name in self._building:
+            self._building[name].append((change, promised, urgent))
+
+    def promise(self, operator: str, now: float) -> Promise | Told:
+        """What can be promised to an operator for what is committed now."""
         network = self._networks.get(self._network_of.get(operator, ""))
         if network is None:
-            return Promise(None, None, "the network of this operator is not on the air")
-        return network.promise(now)
+            return Told(None, None, "the network of this operator is not on the air")
+        return network.promise(operator, now, self._mass.pending(operator))
 
     async def switch(self, multiplex: str, to: str) -> None:
         """Have the main or the standby carry a stream. Raises NotFoundError, SwitchRefusedError."""
@@ -135,7 +146,7 @@ class OnAir:
         backlog_s = 3 * self.settings.carousel.first_transmission_s
         while True:
             for network in self._networks.values():
-                network.look(self._health, backlog_s)
+                network.look(self._health, backlog_s, self._mass.pending)
             await self._clock.sleep(1.0)
 
     def _channels(self) -> list[Channel]:
@@ -152,6 +163,7 @@ class OnAir:
             self._clock,
             self._metrics,
             self.air_log.note,
+            _weights(self.settings, settings.id),
         )
         began = self._clock.monotonic()
         self._building[settings.id] = []
@@ -159,8 +171,8 @@ class OnAir:
             network.load(*await self._read(settings.id))
         finally:
             changed_meanwhile = self._building.pop(settings.id)
-        for change, on_air_by in changed_meanwhile:
-            network.apply(change, on_air_by)
+        for change, promised, urgent in changed_meanwhile:
+            network.apply(change, promised, urgent)
         log.info(
             "network derived from the ledger",
             network=settings.id,
@@ -197,10 +209,16 @@ class OnAir:
     async def _stop_channels(self) -> None:
         for channel in self._channels():
             await self._supervisor.stop(f"channel {channel.multiplex}")
+        await self._supervisor.stop("mass changes")
         await self._supervisor.stop("air log")
 
     async def _close_links(self) -> None:
         await asyncio.gather(*(channel.link.close() for channel in self._channels()))
+
+
+def _weights(settings: Settings, network: str) -> dict[str, float]:
+    """The operators of a network with their weights."""
+    return {operator.id: operator.weight for operator in settings.operators if operator.network == network}
 
 
 def calendar_of(settings: Settings) -> Calendar:

@@ -5,16 +5,31 @@ from typing import Any, Final
 import click
 import numpy as np
 from pydantic import BaseModel, ConfigDict
+from rich.table import Table
 
 from cad.cli.options import json_option
 from cad.cli.output import console, show_json, table
 from emm.pacer import PACKINGS, cost_bits
 from emm.rotation.arithmetic import recommended_kbps
 from emm.rotation.policy import CarouselPolicy
-from emm.rotation.simulation import Figures, Scenario, Simulation
+from emm.rotation.simulation import Burst, Figures, Scenario, Simulation
 
 EMMS_MAX: Final = 20_000_000
 """More transmissions than these take longer than anyone waits: many minutes."""
+
+
+class SimulatedOperator(BaseModel):
+    """What came of the changes of one operator."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    weight: float
+    changes: int
+    first_p99_s: float
+    first_max_s: float
+    first_missed: int
+    bulk_max_s: float
+    hour_apart_max_s: float
 
 
 class SimulatedFigures(BaseModel):
@@ -48,6 +63,7 @@ class SimulatedFigures(BaseModel):
     shortfall_at_s: float | None
     outlook_at_s: float | None
     missed_at_s: float | None
+    operators: list[SimulatedOperator]
 
 
 class SimulatedDocument(BaseModel):
@@ -60,6 +76,7 @@ class SimulatedDocument(BaseModel):
     kbps: float
     changes_per_s: float
     hours: float
+    mass: int
     seed: int
     recommended_kbps: int
     kept: bool
@@ -79,13 +96,34 @@ def group() -> None:
     "--changes", "changes_per_s", type=click.FloatRange(0, 1000), default=0.2, show_default=True, help="A second."
 )
 @click.option("--hours", type=click.FloatRange(0, 24, min_open=True), default=1.0, show_default=True)
+@click.option(
+    "--weight",
+    "weights",
+    type=click.FloatRange(0.01, 100),
+    multiple=True,
+    default=(1.0,),
+    show_default=True,
+    help="Of an operator; once for each. The cards are dealt out to them.",
+)
+@click.option(
+    "--mass", type=click.IntRange(0, 1_000_000), default=0, help="Cards of the first operator changed at once, halfway."
+)
 @click.option("--packing", type=click.Choice(PACKINGS), default="packed", show_default=True, help="Of the multiplexer.")
 @click.option(
     "--seed", type=click.IntRange(min=0), default=1, show_default=True, help="The same seed gives the same figures."
 )
 @json_option
 def simulate(
-    cards: int, size: int, kbps: float, changes_per_s: float, hours: float, packing: str, seed: int, as_json: bool
+    cards: int,
+    size: int,
+    kbps: float,
+    changes_per_s: float,
+    hours: float,
+    weights: tuple[float, ...],
+    mass: int,
+    packing: str,
+    seed: int,
+    as_json: bool,
 ) -> None:
     """Run the carousel of one multiplex in simulated time: is the bandwidth enough for the promise?
 
@@ -99,6 +137,10 @@ def simulate(
             f"these are {sendings / 1e6:.0f} million transmissions, and at most {EMMS_MAX / 1e6:.0f} million are "
             "simulated: take fewer hours or a lower rate"
         )
+    if mass > cards // len(weights):
+        raise click.UsageError(
+            f"the first operator has {cards // len(weights)} cards, and {mass} of them cannot change"
+        )
     policy = CarouselPolicy()
     scenario = Scenario(
         cards=cards,
@@ -108,6 +150,8 @@ def simulate(
         duration_s=hours * 3600,
         changes_per_s=changes_per_s,
         policy=policy,
+        weights=weights,
+        bursts=(Burst(hours * 1800, mass, urgent=False, operator=0),) if mass else (),
     )
     with console(err=True).status("simulating …"):
         figures = Simulation(scenario, np.random.default_rng(seed)).run()
@@ -118,6 +162,7 @@ def simulate(
         kbps=kbps,
         changes_per_s=changes_per_s,
         hours=hours,
+        mass=mass,
         seed=seed,
         recommended_kbps=needed,
         kept=figures.missed_at_s is None,
@@ -160,6 +205,25 @@ def _show(document: SimulatedDocument, figures: Figures, policy: CarouselPolicy)
         ["bandwidth recommended", f"{document.recommended_kbps} kbit/s"],
     ]
     out.print(table(["figure", "value"], rest))
+    if len(figures.operators) > 1:
+        out.print(_operators(figures))
+
+
+def _operators(figures: Figures) -> Table:
+    rows = [
+        [
+            number,
+            f"{one.weight:g}",
+            one.changes,
+            f"{one.first_p99_s:.2f} s",
+            f"{one.first_max_s:.2f} s",
+            f"{one.bulk_max_s:.0f} s",
+            f"{one.hour_apart_max_s:.0f} s",
+        ]
+        for number, one in enumerate(figures.operators, 1)
+    ]
+    columns = ["operator", "weight", "changes", "first, 99 of 100", "first, worst", "of a mass", "first hour, apart"]
+    return table(columns, rows)
 
 
 def _when(moment: float | None) -> str:

@@ -71,6 +71,12 @@ KINDS: Final[Mapping[str, Kind]] = {
         "the allocated rate suffices for the promised repetition",
         "have the multiplexer allocate more (bandwidth_kbps), or accept a longer cycle_s",
     ),
+    "hour": Kind(
+        Level.WARNING,
+        "an order of this operator is visible within an hour",
+        "the bandwidth does not suffice for what this operator has ordered: cad carousel top; have the multiplexer"
+        " allocate more, or spread mass changes over more time. Replies name the later time",
+    ),
     "backlog": Kind(
         Level.WARNING,
         "changes are first sent in time",

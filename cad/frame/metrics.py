@@ -31,6 +31,7 @@ class Metrics:
     def __init__(self, registry: CollectorRegistry | None = None, operators: Iterable[str] = ()) -> None:
         self.registry = registry or CollectorRegistry()
         self._operators = frozenset(operators)
+        self._misses: dict[tuple[str, str], float] = {}
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
         self._declare_intake()
@@ -42,6 +43,9 @@ class Metrics:
         here = self.registry
         self.broker_up = Gauge("cad_broker_up", "1 while connected to the MQTT broker", registry=here)
         self.broker_connects = Counter("cad_broker_connects", "Connections made to the broker", registry=here)
+        self.sessions_lost = Counter(
+            "cad_broker_sessions_lost", "Times the broker had forgotten our session", registry=here
+        )
         self.unacked = Gauge(
             "cad_unacked_messages", "Messages taken from the broker, not acknowledged yet", registry=here
         )
@@ -59,6 +63,9 @@ class Metrics:
         )
         self.ledger_failures = Counter("cad_ledger_failures", "Commits that failed, to be tried again", registry=here)
         self.outbox_depth = Gauge("cad_outbox_depth", "Replies and events that wait for the broker", registry=here)
+        self.set_aside = Counter(
+            "cad_outbox_set_aside", "Replies and events that the broker refused, set aside", registry=here
+        )
         self.disk_free = Gauge("cad_state_dir_free_bytes", "Free space where the ledger lies", registry=here)
 
     def _declare_air(self) -> None:
@@ -73,7 +80,16 @@ class Metrics:
         self.oldest_unsent = Gauge(
             "cad_oldest_unsent_change_seconds", "Age of the oldest change never sent, 0 = none", mux, registry=here
         )
-        self.promises = Counter("cad_promises", "Changes by whether on_air_by was kept", ["outcome"], registry=here)
+        told = ["operator", "promise"]
+        self.promises = Counter(
+            "cad_promises", "What replies promised, by whether it was kept", [*told, "outcome"], registry=here
+        )
+        self.worst_miss = Gauge(
+            "cad_promise_worst_miss_seconds", "The worst miss of a promise since the start", told, registry=here
+        )
+        self.order_promise = Gauge(
+            "cad_order_promise_seconds", "What an order made now would be promised, NaN = nothing", told, registry=here
+        )
         self.link_up = Gauge("cad_link_up", "1 while the stream on the multiplexer is open", mux, registry=here)
         self.link_connects = Counter("cad_link_connects", "Streams opened on the multiplexer", mux, registry=here)
         self.link_errors = Counter(
@@ -125,6 +141,12 @@ class Metrics:
             "cad_condition_ok", "1 while a health condition holds", ["condition", "subject"], registry=here
         )
         self.clock_suspect = Gauge("cad_clock_suspect", "1 while the machine's clock is not believed", registry=here)
+        self.due_lag = Gauge(
+            "cad_due_lag_seconds", "Time since nothing was left undone that comes by the clock", registry=here
+        )
+        self.technician_requests = Counter(
+            "cad_technician_requests", "Requests on the port for technicians, by outcome", ["outcome"], registry=here
+        )
         self.loop_lag = Gauge(
             "cad_loop_lag_seconds", "Worst delay of the event loop in the last interval", registry=here
         )
@@ -141,9 +163,21 @@ class Metrics:
         """Count one message that went to `rej`."""
         self.unreadable.labels(self._known(operator)).inc()
 
-    def count_promise(self, *, kept: bool) -> None:
-        """Count one first transmission by whether it came within what was promised."""
-        self.promises.labels("kept" if kept else "missed").inc()
+    def count_promise(self, operator: str, promise: str, late_s: float) -> None:
+        """Count one promise (`on_air_by`, `visible_by`) by whether what came so late, or before 0, had kept it."""
+        known = self._known(operator)
+        self.promises.labels(known, promise, "missed" if late_s > 0 else "kept").inc()
+        if late_s > self._misses.get((known, promise), 0.0):
+            self._misses[known, promise] = late_s
+            self.worst_miss.labels(known, promise).set(late_s)
+
+    def tell_order_promise(self, operator: str, promise: str, within_s: float) -> None:
+        """Set what an order made now would be promised, in seconds from now."""
+        self.order_promise.labels(self._known(operator), promise).set(within_s)
+
+    def count_technician(self, outcome: str) -> None:
+        """Count one request on the port for technicians."""
+        self.technician_requests.labels(outcome).inc()
 
     def set_operators(self, operators: Iterable[str]) -> None:
         """Name the operators that may be label values (after a reload)."""

@@ -101,14 +101,14 @@ class Batch:
         before = self.state.answered.get((order.operator, command.id))
         if before is not None and before.digest != order.digest:
             decision = Decision(Code.ID_REUSED, text(Code.ID_REUSED))
-            reply = self._reply(order, decision, touched=False)
+            reply = self._reply(order, decision, touched=0)
             return self._answer(order, reply, reply.model_dump_json(), ())
         if before is not None and not before.again:
             reply = Reply.model_validate_json(before.answer).model_copy(update={"status": Status.DUPLICATE})
             return self._answer(order, reply, reply.model_dump_json(), ())
         decision = self._decide(order)
         changes = self._effects(order, decision)
-        reply = self._reply(order, decision, touched=bool(changes))
+        reply = self._reply(order, decision, touched=len(changes))
         answer = reply.model_dump_json()
         self._remember(order, answer, reply.retryable, before)
         outcome = self._answer(order, reply, answer, changes)
@@ -217,12 +217,12 @@ class Batch:
             traits=row.traits,
         )
 
-    def _reply(self, order: Order, decision: Decision, *, touched: bool) -> Reply:
+    def _reply(self, order: Order, decision: Decision, *, touched: int) -> Reply:
         code, detail = decision.code, decision.detail
         on_air_by = visible_by = None
         service = decision.subscription_row
         if touched:
-            promise = self.promises.get(order.operator, _NO_PROMISE)
+            promise = self.promises.get(order.operator, _NO_PROMISE).of(touched)
             on_air_by = promise.on_air_by
             visible_by = promise.visible_by if decision.visible else None
             if visible_by is not None:

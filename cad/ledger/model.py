@@ -193,7 +193,7 @@ class Unreadable:
 Intake = Order | Refusal | Unreadable
 
 
-class Promise(Protocol):
+class Told(Protocol):
     """When a change made now will be on the air and by when visible; None where that cannot be told, and why."""
 
     @property
@@ -204,13 +204,25 @@ class Promise(Protocol):
     def detail(self) -> str | None: ...
 
 
+class Promise(Protocol):
+    """What can be promised to an operator for what one commit changes, command by command."""
+
+    def of(self, cards: int) -> Told:
+        """What is promised to a command that changes so many cards; it stands behind those asked for before it."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class NoPromise:
-    """Stands where nobody can promise anything."""
+    """Stands where nobody can promise anything, or one thing to all."""
 
     on_air_by: int | None = None
     visible_by: int | None = None
     detail: str | None = None
+
+    def of(self, cards: int) -> "NoPromise":
+        """The same for everybody."""
+        return self
 
 
 @dataclass(frozen=True, slots=True)

@@ -155,6 +155,7 @@ class Outbox:
 
     def _park(self, message: OutboxMessage, reason: str) -> None:
         self.set_aside += 1
+        self._metrics.set_aside.inc()
         self._strikes.pop(message.seq, None)
         again_at = self._clock.monotonic() + PARK_S
         self._parked.append((again_at, message))

@@ -143,6 +143,7 @@ class PortalLink:
             known = await self._memory.meta_get(SESSION_KEY) == name
             if known and not present:
                 self.sessions_lost += 1
+                self._metrics.sessions_lost.inc()
                 log.warning(
                     "the broker forgot our session: commands published while we were away may be lost there;"
                     " portals send again what was not answered. Look whether the broker keeps its state on disk, and"

@@ -41,8 +41,8 @@ Model = TypeVar("Model", bound=BaseModel)
 Act = Callable[[Person, Request], Awaitable[BaseModel | dict[str, Any]]]
 
 
-def technicians_app(desk: Desk, people: People) -> Starlette:
-    """All that technicians can ask."""
+def technicians_app(desk: Desk, people: People, count: Callable[[str], None] = lambda outcome: None) -> Starlette:
+    """All that technicians can ask. `count` is told of each request: `answered`, `not_allowed` or `failed`."""
 
     async def me(person: Person, _request: Request) -> BaseModel:
         return desk.me(person)
@@ -76,8 +76,13 @@ def technicians_app(desk: Desk, people: People) -> Starlette:
                 found = await act(people.find(name), request)
             except NotAllowedError as error:
                 log.warning("technician refused", who=name, path=request.url.path, reason=str(error))
+                count("not_allowed")
                 await desk.refused(name, act.__name__, str(error))
                 raise
+            except Exception:
+                count("failed")
+                raise
+            count("answered")
             return JSONResponse(found.model_dump(mode="json") if isinstance(found, BaseModel) else found)
 
         return answer

@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import ssl
+from collections.abc import Callable
 from typing import Any, cast
 
 from starlette.applications import Starlette
@@ -52,11 +53,17 @@ def common_name(certificate: Any) -> str | None:
     return names[0] if len(names) == 1 else None
 
 
-def open_port(settings: TechniciansSettings, people: People, desk: Desk, supervisor: Supervisor) -> TechnicianServer:
+def open_port(
+    settings: TechniciansSettings,
+    people: People,
+    desk: Desk,
+    supervisor: Supervisor,
+    count: Callable[[str], None] = lambda outcome: None,
+) -> TechnicianServer:
     """The port of the settings, bound but not yet served. Raises ListenError, TlsFilesError."""
     listener = bind_tcp(settings.listen, "technicians.listen")
     try:
-        return TechnicianServer(settings, technicians_app(desk, people), listener, supervisor)
+        return TechnicianServer(settings, technicians_app(desk, people, count), listener, supervisor)
     except TlsFilesError:
         listener.close()
         raise

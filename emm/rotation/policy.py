@@ -6,9 +6,10 @@ from typing import Final
 from emm.rotation.errors import CarouselError
 
 NEW: Final = 0
-"""Lane of the never-sent that will keep their deadline, in order of change."""
+"""An operator's lane of the never-sent that will keep their deadline, in order of change."""
 BULK: Final = 1
-"""Lane of the never-sent that were not promised a deadline, or cannot keep it any more, in order of arrival."""
+"""An operator's lane of the never-sent that were not promised a deadline, or cannot keep it any more, in order of
+arrival."""
 LANES: Final = 2
 LANE_NAMES: Final = ("new", "bulk")
 

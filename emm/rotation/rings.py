@@ -1,4 +1,4 @@
-"""Cards in rings: doubly linked lists in arrays, 27 bytes a card, every step O(1)."""
+"""Cards in rings: doubly linked lists in arrays, 28 bytes a card, every step O(1)."""
 
 from array import array
 from collections.abc import Iterator, Sequence
@@ -11,7 +11,7 @@ from emm.rotation.errors import CarouselError
 
 NIL: Final = 0xFFFF_FFFF
 """No slot."""
-ABSENT: Final = 0xFF
+ABSENT: Final = 0xFFFF
 """Ring number of a slot that is in no ring."""
 SIZE_MAX: Final = 0xFFFF
 PORTION: Final = 1 << 16
@@ -25,11 +25,12 @@ class Rings:
     """
 
     def __init__(self, count: int, capacity: int = 0) -> None:
-        self.head = [NIL] * count
-        self.tail = [NIL] * count
-        self.cards = [0] * count
-        self.bytes = [0] * count
-        self.ring: array[int] = array("B")
+        self.head: list[int] = []
+        self.tail: list[int] = []
+        self.cards: list[int] = []
+        self.bytes: list[int] = []
+        self.open(count)
+        self.ring: array[int] = array("H")
         self.size: array[int] = array("H")
         self.sent: array[float] = array("d")
         self.changed: array[float] = array("d")
@@ -37,11 +38,22 @@ class Rings:
         self._prev: array[int] = array("I")
         self._reserve(capacity)
 
+    def open(self, count: int) -> int:
+        """Add so many rings, empty; return the number of the first of them."""
+        first = len(self.head)
+        if first + count > ABSENT:
+            raise CarouselError(f"{first + count} rings: there are at most {ABSENT}")
+        self.head += [NIL] * count
+        self.tail += [NIL] * count
+        self.cards += [0] * count
+        self.bytes += [0] * count
+        return first
+
     def _reserve(self, capacity: int) -> None:
         extra = capacity - len(self.ring)
         if extra <= 0:
             return
-        self.ring.frombytes(bytes([ABSENT]) * extra)
+        self.ring.frombytes(b"\xff" * (self.ring.itemsize * extra))
         for column in (self.size, self.sent, self.changed, self._next, self._prev):
             column.frombytes(bytes(column.itemsize * extra))
 
@@ -129,7 +141,7 @@ class Rings:
             slot = self._next[slot]
 
     def append_many(
-        self, rings: npt.NDArray[np.uint8], slots: npt.NDArray[np.int64], sizes: npt.NDArray[np.int64], sent: float
+        self, rings: npt.NDArray[np.uint16], slots: npt.NDArray[np.int64], sizes: npt.NDArray[np.int64], sent: float
     ) -> None:
         """Put absent, distinct slots at the ends of their rings in the order given: never changed, sent at `sent`.
 
@@ -147,12 +159,12 @@ class Rings:
             self._append_portion(rings[part], slots[part], sizes[part], sent)
 
     def _append_portion(
-        self, rings: npt.NDArray[np.uint8], slots: npt.NDArray[np.int64], sizes: npt.NDArray[np.int64], sent: float
+        self, rings: npt.NDArray[np.uint16], slots: npt.NDArray[np.int64], sizes: npt.NDArray[np.int64], sent: float
     ) -> None:
         np.frombuffer(self.size, np.uint16)[slots] = sizes
         np.frombuffer(self.sent, np.float64)[slots] = sent
         np.frombuffer(self.changed, np.float64)[slots] = NEVER
-        np.frombuffer(self.ring, np.uint8)[slots] = rings
+        np.frombuffer(self.ring, np.uint16)[slots] = rings
         following = np.frombuffer(self._next, np.uint32)
         previous = np.frombuffer(self._prev, np.uint32)
         for ring in np.unique(rings).tolist():
@@ -177,7 +189,7 @@ class Rings:
         if int(sizes.min()) < 1 or int(sizes.max()) > SIZE_MAX:
             raise CarouselError(f"sizes lie in 1..{SIZE_MAX} bytes")
         taken = np.zeros(max(len(self.ring), int(slots.max()) + 1), np.bool_)
-        taken[: len(self.ring)] = np.frombuffer(self.ring, np.uint8) != ABSENT
+        taken[: len(self.ring)] = np.frombuffer(self.ring, np.uint16) != ABSENT
         before = int(np.count_nonzero(taken))
         taken[slots] = True
         if int(np.count_nonzero(taken)) - before != len(slots):

@@ -62,3 +62,15 @@ def test_what_cannot_be_simulated_is_refused(
     code, out, err = simulate(capsys, *arguments)
     assert (code, out) == (2, "")
     assert words in err
+
+
+def test_operators_share_by_weight_and_a_mass_change_of_one_is_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+    case = ("--cards", "400", "--kbps", "20", "--changes", "0.5", "--hours", "0.02", "--weight", "1", "--weight", "2")
+    one, other = simulated(capsys, *case, "--mass", "150")["figures"]["operators"]
+    assert (one["weight"], other["weight"]) == (1.0, 2.0)
+    assert one["changes"] > 150 > other["changes"] > 0
+    assert one["bulk_max_s"] > 5.0 > other["first_max_s"]
+    assert "of a mass" in simulate(capsys, *case, "--mass", "150")[1]
+    code, _, err = simulate(capsys, *case, "--mass", "201")
+    assert code == 2
+    assert "has 200 cards" in err

@@ -107,7 +107,7 @@ def test_what_the_new_lane_cannot_keep_waits_in_bulk_and_an_order_overtakes_a_ma
     carousel.set_rate(rate_bps)
     for slot in range(1000):
         carousel.change(slot, 132, now=0.0, changed_at=0.0, urgent=False)
-    alone = carousel.forecast(0.0, 132, rate_bps)
+    alone = carousel.forecast(0.0, 132, rate_bps).first_s
     carousel.change(5000, 132, now=0.0, changed_at=0.0)
     assert alone < 1.0
     assert carousel.pop(0.0) == Turn(5000, "new", True)
@@ -116,7 +116,7 @@ def test_what_the_new_lane_cannot_keep_waits_in_bulk_and_an_order_overtakes_a_ma
     rings = {facts.name: facts.cards for facts in carousel.cycle_facts(rate_bps)}
     assert 500 < rings["new"] < 650
     assert rings["new"] + rings["bulk"] == 3000
-    assert carousel.forecast(0.0, 132, rate_bps) > 10.0
+    assert carousel.forecast(0.0, 132, rate_bps).first_s > 10.0
 
 
 def test_an_order_for_a_card_waiting_in_bulk_moves_it_up() -> None:

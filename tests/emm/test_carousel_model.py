@@ -12,6 +12,8 @@ from emm.carousel import Carousel, CarouselPolicy
 POLICY = CarouselPolicy(
     min_repeat_s=1.0, first_hour_repeat_s=8.0, cycle_s=32.0, fresh_s=16.0, first_hour_s=64.0, new_share=0.75
 )
+WEIGHTS = (1.0, 3.0)
+"""Of two operators; the slots are dealt out to them in turn."""
 SLOTS = st.integers(0, 12)
 SIZES = st.sampled_from([64, 128, 192, 320, 1000])
 # Eighths of a second: sums of them are exact in floats.
@@ -25,8 +27,11 @@ class Card:
     sent: float | None
     lane: str | None  # new, bulk, None: it repeats
     order: int
-    ring: tuple[str, int] = ("", 0)
+    operator: int = 0
+    ring: tuple[str, int, int] = ("", 0, 0)
     first_sent: float | None = None
+    first_order: int = 0
+    first_lane: str = ""
 
 
 def size_class(size: int) -> int:
@@ -36,7 +41,7 @@ def size_class(size: int) -> int:
 class CarouselAgainstModel(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
-        self.carousel = Carousel(POLICY)
+        self.carousel = Carousel(POLICY, weights=WEIGHTS)
         self.cards: dict[int, Card] = {}
         self.clock = 1000.0
         self.back = 0.0  # how much the clock has fallen back in all
@@ -56,7 +61,7 @@ class CarouselAgainstModel(RuleBasedStateMachine):
         """What ring a card that repeats belongs to as it is put there."""
         age = self.steady - card.changed if card.changed is not None else float("inf")
         name = "fresh" if age < POLICY.fresh_s else "hour" if age < POLICY.first_hour_s else "base"
-        card.ring = (name, size_class(card.size))
+        card.ring = (name, size_class(card.size), -1 if name == "base" else card.operator)
 
     @rule(span=SPANS)
     def time_passes(self, span: float) -> None:
@@ -73,13 +78,13 @@ class CarouselAgainstModel(RuleBasedStateMachine):
     def add(self, slot: int, size: int) -> None:
         if slot not in self.cards:
             self.carousel.add(slot, size, self.clock)
-            self.cards[slot] = Card(size, None, self.steady, None, self.order())
+            self.cards[slot] = Card(size, None, self.steady, None, self.order(), slot % 2)
             self.settle(self.cards[slot])
 
     @rule(slot=SLOTS, size=SIZES, ago=SPANS, urgent=st.booleans())
     def change(self, slot: int, size: int, ago: float, urgent: bool) -> None:
-        self.carousel.change(slot, size, self.clock, self.clock - ago, urgent)
-        card = self.cards.setdefault(slot, Card(size, None, None, None, 0))
+        self.carousel.change(slot, size, self.clock, self.clock - ago, urgent, slot % 2)
+        card = self.cards.setdefault(slot, Card(size, None, None, None, 0, slot % 2))
         card.size = size
         if card.lane == "new" or (card.lane == "bulk" and not urgent):
             return
@@ -90,8 +95,8 @@ class CarouselAgainstModel(RuleBasedStateMachine):
     @rule(slot=SLOTS, size=SIZES, ago=SPANS)
     def restore(self, slot: int, size: int, ago: float) -> None:
         if slot not in self.cards:
-            self.carousel.restore(slot, size, self.clock, self.clock - ago)
-            card = Card(size, self.steady - ago, None, None, -self.order())
+            self.carousel.restore(slot, size, self.clock, self.clock - ago, slot % 2)
+            card = Card(size, self.steady - ago, None, None, -self.order(), slot % 2)
             self.settle(card)
             limit = POLICY.cycle_s if card.ring[0] == "base" else POLICY.first_hour_repeat_s
             others = [other.sent for other in self.repeating() if other.ring == card.ring and other.sent is not None]
@@ -114,14 +119,19 @@ class CarouselAgainstModel(RuleBasedStateMachine):
     def multiplexer_purges(self, ago: float) -> None:
         since = self.steady - ago
         lost = [
-            (card.changed, slot)
+            slot
             for slot, card in self.cards.items()
             if card.lane is None and card.first_sent is not None and card.first_sent >= since
         ]
         assert self.carousel.resend_since(self.clock - ago, self.clock) == len(lost)
-        for _, slot in sorted(lost):  # type: ignore[type-var]
+        # New: by their changes. Bulk: ahead of all others, as they had been sent.
+        for slot in sorted(lost, key=lambda slot: (self.cards[slot].changed or 0.0, slot)):
+            self.cards[slot].order = self.order()
+        for slot in sorted(lost, key=lambda slot: -self.cards[slot].first_order):
             card = self.cards[slot]
-            card.lane, card.order, card.first_sent = "new", self.order(), None
+            if card.first_lane == "bulk":
+                card.order = -self.order()
+            card.lane, card.first_sent = card.first_lane, None
 
     def repeating(self) -> list[Card]:
         return [card for card in self.cards.values() if card.lane is None]
@@ -144,11 +154,11 @@ class CarouselAgainstModel(RuleBasedStateMachine):
         assert turn.first == (card.lane is not None)
         if card.lane is not None:
             assert turn.ring == card.lane
-            lane = [other for other in waiting if other.lane == card.lane]
+            lane = [other for other in waiting if (other.lane, other.operator) == (card.lane, card.operator)]
             # New: by change, then by arrival. Bulk: by arrival.
             key = (lambda c: (c.changed, c.order)) if card.lane == "new" else (lambda c: c.order)
             assert card is min(lane, key=key)
-            card.lane, card.first_sent = None, self.steady
+            card.first_lane, card.lane, card.first_sent, card.first_order = card.lane, None, self.steady, self.order()
             self.firsts_bytes += card.size
         else:
             assert turn.ring == card.ring[0]

@@ -138,7 +138,7 @@ async def test_a_change_goes_out_and_is_recorded_once() -> None:
     assert setting.addresses().count(1000) >= 2
     assert [(air.change_seq, air.multiplex) for air in setting.aired] == [(seq, "mux-1")]
     assert setting.channel.waiting == 0
-    assert setting.sample("cad_promises_total", outcome="kept") == 1
+    assert setting.sample("cad_promises_total", operator="other", promise="on_air_by", outcome="kept") == 1
 
 
 async def test_what_is_newer_brings_what_is_older_on_the_air() -> None:
@@ -158,7 +158,7 @@ async def test_a_late_first_transmission_is_a_broken_promise() -> None:
         await setting.pass_time(2)
         setting.link.up(100_000)
         await setting.pass_time(0.5)
-    assert setting.sample("cad_promises_total", outcome="missed") == 1
+    assert setting.sample("cad_promises_total", operator="other", promise="on_air_by", outcome="missed") == 1
 
 
 async def test_nothing_is_recorded_when_the_link_breaks_and_all_comes_again() -> None:

@@ -33,13 +33,18 @@ def test_operators_that_are_not_in_the_settings_are_one_label_value() -> None:
     assert metrics.registry.get_sample_value("cad_commands_total", {"operator": "made-up-1", "code": "ok"}) == 1
 
 
-def test_promises_are_counted_by_outcome() -> None:
-    metrics = Metrics()
-    metrics.count_promise(kept=True)
-    metrics.count_promise(kept=True)
-    metrics.count_promise(kept=False)
-    assert metrics.registry.get_sample_value("cad_promises_total", {"outcome": "kept"}) == 2
-    assert metrics.registry.get_sample_value("cad_promises_total", {"outcome": "missed"}) == 1
+def test_promises_are_counted_by_operator_and_outcome_with_the_worst_miss() -> None:
+    metrics = Metrics(operators=["karjaa"])
+    for late_s in (-3.0, 0.0, 2.5, 1.0):
+        metrics.count_promise("karjaa", "on_air_by", late_s)
+    metrics.count_promise("somebody", "visible_by", -1.0)
+    karjaa, other = {"operator": "karjaa", "promise": "on_air_by"}, {"operator": "other", "promise": "visible_by"}
+    value = metrics.registry.get_sample_value
+    assert value("cad_promises_total", {**karjaa, "outcome": "kept"}) == 2
+    assert value("cad_promises_total", {**karjaa, "outcome": "missed"}) == 2
+    assert value("cad_promises_total", {**other, "outcome": "kept"}) == 1
+    assert value("cad_promise_worst_miss_seconds", karjaa) == 2.5
+    assert value("cad_promise_worst_miss_seconds", other) is None
 
 
 def test_a_multiplex_that_is_gone_leaves_no_series() -> None:

@@ -1,0 +1,67 @@
+"""What is promised for changes made now (X2): computed from the carousels as they are, true whatever others order."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from emm.carousel import Forecast
+
+URGENT_MAX: Final = 20
+"""A command that changes more cards than this is a mass change: it lets single orders pass."""
+ROUNDING_S: Final = 1.0
+HOUR_S: Final = 3600.0
+TOO_LONG: Final = "it takes more than an hour until everything is visible: the bandwidth does not suffice"
+NO_REPEATS: Final = "the bandwidth does not suffice for the usual repetition"
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """When a change will be on the air and by when visible (Unix seconds), or why that cannot be told."""
+
+    on_air_by: int | None
+    visible_by: int | None
+    detail: str | None = None
+
+    def of(self, cards: int) -> Told:
+        """The same for everybody."""
+        return self
+
+
+@dataclass(slots=True)
+class Promise:
+    """What can be promised to one operator for what is committed at `now`, on all multiplexes of its network.
+
+    `pending`: cards of its mass changes that are not on the carousels yet; `short`: whether a shortfall is known.
+    `singles` and `masses` count the cards asked for so far.
+    """
+
+    now: float
+    forecasts: Sequence[Forecast]
+    pending: int = 0
+    short: bool = False
+    singles: int = 0
+    masses: int = 0
+
+    def of(self, cards: int) -> Told:
+        """What to promise a command that changes so many cards, behind those asked for before it."""
+        urgent = is_urgent(cards)
+        # Single orders have only each other ahead.
+        behind = self.singles if urgent else self.singles + self.masses + self.pending
+        if urgent:
+            self.singles += cards
+        else:
+            self.masses += cards
+        slowest = max(one.within(behind, cards, urgent) for one in self.forecasts)
+        apart = max(one.repeat_s for one in self.forecasts)
+        on_air_by = math.ceil(self.now + slowest + ROUNDING_S)
+        visible_by = math.ceil(on_air_by + apart)
+        found = [TOO_LONG] if visible_by - self.now > HOUR_S else []
+        return Told(on_air_by, visible_by, "; ".join([*found, *([NO_REPEATS] if self.short else [])]) or None)
+
+
+def is_urgent(cards: int) -> bool:
+    """Tell whether a command that changes so many cards is sent like a single order."""
+    return cards <= URGENT_MAX
