@@ -125,6 +125,8 @@ def judge(
         return Verdict(False, f"card_{view.state}", _CLOSED[view.state])
     mine = [right for right in view.rights if right.product_id in products]
     if not mine:
+        if (verdict := _judge_mixes(view, name, set(products.values()), now)) is not None:
+            return verdict
         return Verdict(False, "no_subscription", f"No subscription of this card includes {name}.")
     if not any(right.start <= now and (right.end is None or now < right.end) for right in mine):
         later = [right.start for right in mine if right.start > now]
@@ -158,6 +160,21 @@ def judge(
         f"The card may open {name}. {where}, leave the receiver on {name} for some minutes; "
         "`card refresh` sends the right again at once.",
     )
+
+
+def _judge_mixes(view: CardView, name: str, products: set[str], now: float) -> Verdict | None:
+    """Say which running mix could open the service but does not; None where none could."""
+    for one in view.subscriptions:
+        if one.choice is None or not (one.starts_at <= now and (one.ends_at is None or now < one.ends_at)):
+            continue
+        if products & set(one.choice):
+            text = f"{name} was chosen, but {one.offer} does not have it any more. Another can be chosen in its place."
+            return Verdict(False, "not_listed", text)
+        if products & set(one.listed):
+            at = clocks.spell(one.next_change_at or now)
+            text = f"{name} is on the list of {one.offer}, but was not chosen. The choice can be changed from {at} on."
+            return Verdict(False, "not_chosen", text)
+    return None
 
 
 def _subscription(one: SubscriptionView, now: float) -> dict[str, Any]:

@@ -299,8 +299,8 @@ class OpenChange:
 class SubscriptionView:
     """A subscription as `explain` shows it; `products` are the slugs that it opens, out of those of its offer.
 
-    `choice` is what was chosen out of a mix, also what its list does not have any more; None of other offers. Only an
-    event has a `service`, and a `product_id` of its own.
+    `choice` is what was chosen out of a mix, also what its list does not have any more; None of other offers.
+    `listed` is all that the offer has. Only an event has a `service`, and a `product_id` of its own.
     """
 
     subscription: str
@@ -317,6 +317,7 @@ class SubscriptionView:
     next_change_at: int | None = None
     service: str | None = None
     product_id: int | None = None
+    listed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -282,4 +282,5 @@ def _subscription_view(row: SubscriptionRow, offer: OfferRow, now: float, zone: 
         next_change_at=next_change(row, now, zone),
         service=offer.service,
         product_id=offer.product_id,
+        listed=offer.slugs(),
     )

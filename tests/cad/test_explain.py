@@ -63,6 +63,24 @@ def test_one_reason(view: CardView, on_air: list[dict[str, Any]], service: Servi
     assert code(view, on_air, service) == expected
 
 
+def mix(**changed: Any) -> CardView:
+    """A card with a mix of sport and film, of which film was chosen."""
+    held = SubscriptionView("m", 1, "mix-1", {"en": "Mix"}, ("film",), int(NOW) - 50, None, NOW - 50)
+    chosen = replace(held, choice=("film",), listed=("film", "sport"), next_change_at=int(NOW) + 3600)
+    return replace(VIEW, subscriptions=(replace(chosen, **changed),), rights=(Right(9, int(NOW) - 50),))
+
+
+def test_what_was_not_chosen_out_of_a_mix_is_told_and_when_it_can_be() -> None:
+    found = explain_channel(mix(), NETWORK, SPORT, CALENDAR, NOW, HEARD)
+    assert found["code"] == "not_chosen"
+    assert found["sentence"].endswith("not chosen. The choice can be changed from 2027-01-15T09:00:00Z on.")
+    (shown,) = explain_card(mix(), NETWORK, CALENDAR, NOW, HEARD)["subscriptions"]
+    assert (shown["choice"], shown["next_change_at"]) == (["film"], "2027-01-15T09:00:00Z")
+    assert code(mix(listed=("film", "news"))) == "no_subscription"
+    assert code(mix(ends_at=int(NOW) - 1)) == "no_subscription"
+    assert code(mix(choice=("sport",), products=(), listed=("film",))) == "not_listed"
+
+
 def test_the_reason_for_a_suspension_is_told() -> None:
     found = explain_channel(replace(VIEW, state="suspended", reason="unpaid"), NETWORK, SPORT, CALENDAR, NOW, HEARD)
     assert "unpaid" in found["sentence"]
