@@ -45,6 +45,7 @@ class Counters:
     offer_id: int
     subscription_id: int
     head: AuditHead
+    revision_floor: int = 0
     facts: dict[str, int] = field(default_factory=dict)
 
     def copy(self) -> "Counters":
@@ -163,7 +164,7 @@ class Batch:
         """Give one card of the working set a new version; its content may have changed."""
         seq = self.counters.change_seq
         self.counters.change_seq = seq + 1
-        row = self.state.bump(address, seq, self.now)
+        row = self.state.bump(address, seq, self.now, self.counters.revision_floor)
         self.writes.cards.add(address)
         done_at = None if self.grants.multiplexes(row.operator) else self.now
         self.writes.changes.append((seq, address, row.operator, row.revision, command_id, self.now, done_at))

@@ -276,7 +276,7 @@ class Ledger:
             yield block
 
     async def load_rights(self, network: str) -> AsyncIterator[RightBlock]:
-        """Yield the rights, not ended by now, of all cards of a network in blocks, in no order."""
+        """Yield the rights that EMMs say now, of all cards of a network in blocks, in no order."""
         operators, grants, now = self._operators(network), self._store.grants, self._clock.now()
         if not operators:
             return

@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 import numpy.typing as npt
-from sqlalchemy import BindParameter, ColumnElement, Connection, CursorResult, bindparam, func, or_, select
+from sqlalchemy import BindParameter, ColumnElement, Connection, CursorResult, and_, bindparam, func, or_, select
 
 from cad.air.roster import NO_END, CardBlock, RightBlock
 from cad.ledger import rows, schema
@@ -23,7 +23,7 @@ from cad.ledger.model import (
     OutboxMessage,
     SubscriptionView,
 )
-from cad.ledger.working import OfferRow, SubscriptionRow, rights_of, traits_of, until
+from cad.ledger.working import SAID_S, OfferRow, SubscriptionRow, rights_of, traits_of, until
 
 BLOCK: Final = 50_000
 CHANGES_SHOWN: Final = 20
@@ -43,7 +43,17 @@ _CARDS: Final = (
     .order_by(_cards.address)
     .limit(BLOCK)
 )
-_LIVE: Final = select(
+# What ended after its card's last change stands in the card's EMM until the next one (`SubscriptionRow.said`).
+_ENDED_SINCE: Final = (
+    select(_cards.address)
+    .where(
+        _cards.address == _subscriptions.address,
+        _cards.changed_at >= _subscriptions.changed_at,
+        _cards.changed_at < _subscriptions.ends_at,
+    )
+    .exists()
+)
+_SAID: Final = select(
     _subscriptions.address,
     _subscriptions.offer_id,
     _subscriptions.starts_at,
@@ -53,7 +63,11 @@ _LIVE: Final = select(
     _subscriptions.id > bindparam("after"),
     _subscriptions.id <= bindparam("upto"),
     _of(_subscriptions.operator),
-    or_(_subscriptions.ends_at.is_(None), _subscriptions.ends_at > bindparam("now")),
+    or_(
+        _subscriptions.ends_at.is_(None),
+        _subscriptions.ends_at > bindparam("now"),
+        and_(_subscriptions.ends_at > bindparam("now") - SAID_S, _ENDED_SINCE),
+    ),
 )
 _CLOSINGS: Final = (
     select(_cards.address, _cards.open_until).where(_cards.open_until.is_not(None)).order_by(_cards.address)
@@ -146,11 +160,11 @@ def last_subscription(connection: Connection) -> int:
 def right_block(
     connection: Connection, operators: Sequence[str], after: int, upto: int, products: Products, now: float
 ) -> RightBlock:
-    """Return the rights, not ended at `now`, of subscriptions with row numbers above `after` and up to `upto`.
+    """Return the rights that EMMs say at `now`, of subscriptions with row numbers above `after` and up to `upto`.
 
     In the order of the rows on the disk: by card would mean to look for each of them.
     """
-    found = _plain(connection.execute(_LIVE, {"operators": operators, "after": after, "upto": upto, "now": now}))
+    found = _plain(connection.execute(_SAID, {"operators": operators, "after": after, "upto": upto, "now": now}))
     *columns, choices = zip(*found, strict=True) if found else ((), (), (), (), ())
     addresses, offer_ids, starts, ends = (np.array(column, np.int64) for column in columns)
     places, product_ids = products.spread(offer_ids, choices)
@@ -201,7 +215,7 @@ def card_view(connection: Connection, address: int, grants: Grants, now: float) 
         .limit(CHANGES_SHOWN)
     ).fetchall()
     aired = _airs_of(connection, [row.seq for row in history])
-    live = [row for row in found if row.live(now)]
+    live = [row for row in found if row.said(card.changed_at, now)]
     offers = {offer.id: offer for offer in rows.offers_by_id(connection, {row.offer_id for row in found})}
     zone = grants.zone(card.operator)
     return CardView(

@@ -25,7 +25,16 @@ from sqlalchemy import (
 
 from cad.ledger import schema
 from cad.ledger.model import Order
-from cad.ledger.working import Answered, CardRow, EventKey, FactRow, OfferRow, SubscriptionRow, WorkingSet
+from cad.ledger.working import (
+    SAID_S,
+    Answered,
+    CardRow,
+    EventKey,
+    FactRow,
+    OfferRow,
+    SubscriptionRow,
+    WorkingSet,
+)
 from protocol.portal.card_commands import CardReplace
 from protocol.portal.invoice import InvoiceReplay
 from protocol.portal.offer_commands import EVENT, OfferPut, OfferWithdraw
@@ -41,15 +50,16 @@ _OPERATOR: Final[BindParameter[Any]] = bindparam("of_operator")
 _cards, _offers, _subscriptions = schema.cards.c, schema.offers.c, schema.subscriptions.c
 _facts = schema.facts.c
 
-_LIVE: Final[ColumnElement[bool]] = or_(_subscriptions.ends_at.is_(None), _subscriptions.ends_at > _NOW)
+# Also what ended not long ago: an EMM may say it still.
+_SAID: Final[ColumnElement[bool]] = or_(_subscriptions.ends_at.is_(None), _subscriptions.ends_at > _NOW - SAID_S)
 _CARDS: Final = select(schema.cards).where(_cards.address.in_(_KEYS))
 _OFFERS_BY_NAME: Final = select(schema.offers).where(_offers.operator == _OPERATOR, _offers.offer.in_(_KEYS))
 _OFFERS_BY_ID: Final = select(schema.offers).where(_offers.id.in_(_KEYS))
 _SUBSCRIPTIONS_BY_NAME: Final = select(schema.subscriptions).where(
     _subscriptions.operator == _OPERATOR, _subscriptions.subscription.in_(_KEYS)
 )
-_LIVE_BY_CARD: Final = select(schema.subscriptions).where(
-    _subscriptions.address.in_(_KEYS), or_(_LIVE, _subscriptions.due_at <= _NOW)
+_SAID_BY_CARD: Final = select(schema.subscriptions).where(
+    _subscriptions.address.in_(_KEYS), or_(_SAID, _subscriptions.due_at <= _NOW)
 )
 _DUE_CARDS: Final = (
     select(_cards.address).where(_cards.open_until <= _NOW).order_by(_cards.open_until).limit(bindparam("limit"))
@@ -60,7 +70,7 @@ _DUE_SUBSCRIPTIONS: Final = (
     .order_by(_subscriptions.due_at)
     .limit(bindparam("limit"))
 )
-_CARDS_BY_OFFER: Final = select(_subscriptions.address).where(_subscriptions.offer_id.in_(_KEYS), _LIVE).distinct()
+_CARDS_BY_OFFER: Final = select(_subscriptions.address).where(_subscriptions.offer_id.in_(_KEYS), _SAID).distinct()
 _ANSWERED: Final = select(
     schema.commands.c.seq,
     schema.commands.c.operator,
@@ -178,11 +188,11 @@ def by_keys(connection: Connection, statement: Any, keys: Iterable[Any], **value
 
 
 def load_cards(connection: Connection, state: WorkingSet, addresses: Iterable[int], now: float) -> None:
-    """Add cards with their live subscriptions and the offers of those."""
+    """Add cards with the subscriptions that their EMMs may say, and the offers of those."""
     keys = list(addresses)
     for row in by_keys(connection, _CARDS, keys):
         state.cards[row.address] = CardRow(*row)
-    for row in by_keys(connection, _LIVE_BY_CARD, keys, now=now):
+    for row in by_keys(connection, _SAID_BY_CARD, keys, now=now):
         state.add_subscription(SubscriptionRow(*row))
     load_offers(connection, state)
 
@@ -200,7 +210,7 @@ def offers_by_id(connection: Connection, offer_ids: Iterable[int]) -> list[Offer
 
 
 def cards_with_offers(connection: Connection, offer_ids: Iterable[int], now: float) -> set[int]:
-    """Return the cards that have a live subscription to one of the offers."""
+    """Return the cards whose EMM may say one of the offers, and perhaps some more."""
     return {row[0] for row in by_keys(connection, _CARDS_BY_OFFER, list(offer_ids), now=now)}
 
 

@@ -40,6 +40,8 @@ log = structlog.get_logger(__name__)
 FILE_NAME: Final = "ledger.db"
 ANCHOR_SUFFIX: Final = ".audit-head"
 ANCHOR_EVERY_S: Final = 1.0
+OUTBOX_MARGIN: Final = 1_000_000_000
+"""More than one life of the daemon puts into the outbox while its clock stands still."""
 
 T = TypeVar("T")
 
@@ -277,12 +279,22 @@ class Store:
         self._counters = Counters(
             command_seq=following(schema.commands.c.seq),
             change_seq=following(schema.changes.c.seq),
-            # Published rows are gone; time keeps their numbers from being given again.
-            outbox_seq=max(following(schema.outbox.c.seq), int(self._time(now) * 1e6)),
+            outbox_seq=self._first_outbox_seq(connection, following(schema.outbox.c.seq), now),
             offer_id=following(schema.offers.c.id),
             subscription_id=following(schema.subscriptions.c.id),
             head=AuditHead(last.seq, bytes(last.mac)),
+            revision_floor=int(upkeep.get_meta(connection, "revision_floor") or 0),
         )
+
+    def _first_outbox_seq(self, connection: Connection, after_rows: int, now: float) -> int:
+        """Return the number to go on with: those of published rows, which are gone, are never given again.
+
+        Time sees to that, and a margin where time stands still because the machine's clock was set back.
+        """
+        floor = int(upkeep.get_meta(connection, "outbox_floor") or 0)
+        first = max(after_rows, int(self._time(now) * 1e6), floor)
+        upkeep.put_meta(connection, "outbox_floor", str(first + OUTBOX_MARGIN))
+        return first
 
     def _check_anchor(self, now: float) -> None:
         """Compare the end of the audit chain with what was noted outside, and jump ahead when there was more (D2)."""

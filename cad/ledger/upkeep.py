@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final
 
-from sqlalchemy import BindParameter, Connection, bindparam, delete, insert, select, update
+from sqlalchemy import BindParameter, Connection, bindparam, case, delete, insert, select, update
 
 from cad.ledger import rows, schema
 from cad.ledger.batch import Batch
@@ -13,6 +13,8 @@ from cad.ledger.model import HEADEND, CardChange, Grants
 from cad.ledger.working import REVISION_MAX
 
 PRUNE_STEP: Final = 2_000
+COUNTED_FROM: Final = 1_577_836_800
+"""2020-01-01: seconds since then fit into a revision until 2156."""
 
 _meta, _commands, _changes = schema.meta.c, schema.commands.c, schema.changes.c
 _KEYS: Final[BindParameter[Any]] = bindparam("keys", expanding=True)
@@ -56,11 +58,18 @@ def regrant(batch: Batch, connection: Connection, stored: str | None, spelt: str
 
 
 def jump(batch: Batch, connection: Connection, kind: str, facts: Mapping[str, Any], margin: int) -> None:
-    """Raise every card's revision by the margin, beyond what the cards may have seen before (D2, I3)."""
+    """Raise every card's revision beyond what the cards may have seen before (D2, I3); new cards begin there too.
+
+    By the margin at least, and to the seconds since COUNTED_FROM: the same copy put back twice, and cards that the copy
+    does not know, must not fall behind what went on the air meanwhile.
+    """
+    floor = min(max(batch.counters.revision_floor + margin, int(batch.now) - COUNTED_FROM), REVISION_MAX - margin)
     column = schema.cards.c.revision
-    room = column <= REVISION_MAX - margin
-    connection.execute(update(schema.cards).where(room).values(revision=column + margin))
-    note(batch, connection, kind, {**facts, "margin": margin})
+    raised = case((column + margin > floor, column + margin), else_=floor)
+    connection.execute(update(schema.cards).where(column <= REVISION_MAX - margin).values(revision=raised))
+    batch.counters.revision_floor = floor
+    put_meta(connection, "revision_floor", str(floor))
+    note(batch, connection, kind, {**facts, "margin": margin, "floor": floor})
 
 
 def note(batch: Batch, connection: Connection, kind: str, facts: Mapping[str, Any]) -> None:

@@ -15,6 +15,8 @@ from protocol.portal.offer_commands import EVENT
 from protocol.portal.terms import Terms
 
 REVISION_MAX: Final = 0xFFFF_FFFF
+SAID_S: Final = 32 * 86_400
+"""Longer than any period: an EMM says nothing that ended before that."""
 
 
 @lru_cache(maxsize=4096)
@@ -137,6 +139,10 @@ class SubscriptionRow:
         """Return whether it opens something now or later."""
         return self.ends_at is None or (self.ends_at > now and self.ends_at > self.starts_at)
 
+    def said(self, card_changed_at: float, now: float) -> bool:
+        """Return whether the card's EMM may say it: what has ended stands there until the card changes again."""
+        return self.live(now) or (self.live(card_changed_at) and self.changed_at <= card_changed_at)
+
 
 @dataclass(frozen=True, slots=True)
 class Answered:
@@ -233,7 +239,7 @@ class Decision:
 
 @dataclass(slots=True)
 class WorkingSet:
-    """Rows by key. `subscriptions_of` holds at least all live subscriptions of every card in `cards`.
+    """Rows by key. `by_card` holds at least all subscriptions that the EMM of a card in `cards` may say.
 
     Where an event is put, all events that are not over are in `offers`, and `event_keys` has what they hold.
     """
@@ -278,13 +284,18 @@ class WorkingSet:
         self.event_keys.update({(key.product_id, key.epoch): key for key in keys})
 
     def cards_with(self, offer_id: int, now: float) -> tuple[int, ...]:
-        """Return the cards that have a live subscription to an offer, rising."""
+        """Return the cards whose EMM may say a subscription to an offer, rising."""
         found = {
             address
             for address, rows in self.by_card.items()
-            if any(row.offer_id == offer_id and row.live(now) for row in rows.values())
+            if any(row.offer_id == offer_id and self.is_said(row, now) for row in rows.values())
         }
         return tuple(sorted(found))
+
+    def is_said(self, row: SubscriptionRow, now: float) -> bool:
+        """Return whether its card's EMM may say a subscription."""
+        card = self.cards.get(row.address)
+        return row.live(now) if card is None else row.said(card.changed_at, now)
 
     def live_on(self, address: int, now: float) -> list[SubscriptionRow]:
         """Return the live subscriptions of a card."""
@@ -296,12 +307,15 @@ class WorkingSet:
         card = self.cards.get(address)
         return tuple(rights if card is None else until(rights, card.open_until))
 
-    def bump(self, address: int, change_seq: int, at: float) -> CardRow:
-        """Raise a card's revision and return its row. Raises OverflowError when there is no higher revision."""
+    def bump(self, address: int, change_seq: int, at: float, floor: int = 0) -> CardRow:
+        """Raise a card's revision, above `floor`, and return its row.
+
+        Raises OverflowError when there is no higher revision.
+        """
         row = self.cards[address]
         if row.revision >= REVISION_MAX:
             raise OverflowError(f"card {address} has used up its revisions")
-        raised = replace(row, revision=row.revision + 1, change_seq=change_seq, changed_at=at)
+        raised = replace(row, revision=max(row.revision, floor) + 1, change_seq=change_seq, changed_at=at)
         self.cards[address] = raised
         return raised
 

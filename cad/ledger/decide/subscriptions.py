@@ -63,9 +63,9 @@ def _put(
 ) -> Decision:
     if new.ends_at is not None and new.ends_at <= new.starts_at:
         return Decision(Code.INVALID, "ends_at: it must be later than the start", card=card.address)
-    touched = _touched(row, new, context.now)
+    touched = _touched(row, new, state, context.now)
     if not touched:
-        return Decision(detail=NOTHING_TO_SEND, card=card.address, subscription_row=new)
+        return Decision(detail=NOTHING_TO_SEND, card=card.address, subscription_row=_same(row, new))
     others = [one for one in state.live_on(card.address, context.now) if one.id != new.id]
     rights = rights_of([*others, new], state.offers_by_id, context.grant.products)
     if (too_full := full(rights, context.now, card.address)) is not None:
@@ -97,9 +97,9 @@ def end_subscription(command: SubscriptionEnd, state: WorkingSet, context: Conte
     elif (refused := contract.refuse_end(row, at, command.authority, context)) is not None:
         return refused
     new = replace(row, rev=command.rev, ends_at=max(at, row.starts_at), changed_at=context.now)
-    touched = _touched(row, new, context.now)
+    touched = _touched(row, new, state, context.now)
     if not touched:
-        return Decision(detail=detail or NOTHING_TO_SEND, card=row.address, subscription_row=new)
+        return Decision(detail=detail or NOTHING_TO_SEND, card=row.address, subscription_row=_same(row, new))
     # A window that covered many others leaves them apart when it ends.
     others = [one for one in state.live_on(row.address, context.now) if one.id != new.id]
     rights = rights_of([*others, new], state.offers_by_id, context.grant.products)
@@ -129,13 +129,20 @@ def _start(command: SubscriptionPut, row: SubscriptionRow | None, now: float) ->
     return int(now)
 
 
-def _touched(before: SubscriptionRow | None, after: SubscriptionRow, now: float) -> tuple[int, ...]:
-    """Return the cards for which one row in place of the other makes a difference from now on."""
+def _touched(before: SubscriptionRow | None, after: SubscriptionRow, state: WorkingSet, now: float) -> tuple[int, ...]:
+    """Return the cards whose EMM says another thing with one row in place of the other."""
     if before is None:
         return (after.address,) if after.live(now) else ()
-    if _window(before) == _window(after) or not (before.live(now) or after.live(now)):
+    if _window(before) == _window(after) or not (state.is_said(before, now) or after.live(now)):
         return ()
     return (after.address,) if before.address == after.address else (after.address, before.address)
+
+
+def _same(before: SubscriptionRow | None, after: SubscriptionRow) -> SubscriptionRow:
+    """Return `after` as unchanged since `before` where it gives the same: an EMM that says it says it still."""
+    if before is None or _window(before) != _window(after):
+        return after
+    return replace(after, changed_at=before.changed_at)
 
 
 def _window(row: SubscriptionRow) -> tuple[int, int, str | None, int, int | None]:

@@ -119,7 +119,9 @@ SUBSCRIBED = (card(), basic(), subscription())
         (offer(rev=1), [basic(rev=1)], Code.STALE_REV, ()),
         (offer(rev=1, names={"fi": "Uusi"}), SUBSCRIBED, Code.OK, ()),
         (offer(rev=1, products=["film"]), SUBSCRIBED, Code.OK, (7,)),
-        (offer(rev=1, products=["film"]), [card(), basic(), subscription(ends_at=int(NOW))], Code.OK, ()),
+        (offer(rev=1, products=["film"]), [card(), basic(), subscription(ends_at=int(NOW) - 2 * HOUR)], Code.OK, ()),
+        # Ended after the card's last change: its EMM says it still.
+        (offer(rev=1, products=["film"]), [card(), basic(), subscription(ends_at=int(NOW))], Code.OK, (7,)),
         (offer(rev=1, products=["film"]), [card(), basic(), subscription(starts_at=LATER_S)], Code.OK, (7,)),
         (offer(operator="kaspnet"), [basic(rev=9)], Code.OK, ()),
         # subscription put

@@ -216,7 +216,12 @@ class LedgerMachine(RuleBasedStateMachine):
                 continue
             assert view is not None
             assert (view.operator, view.state, view.rev) == (known["operator"], known["state"], known["rev"])
-            rights = {(right.product_id, right.start, right.end) for right in view.rights}
+            # What ended after the card's last change is there too: its EMM says it still.
+            rights = {
+                (right.product_id, right.start, right.end)
+                for right in view.rights
+                if right.end is None or right.end > max(self.model.now, right.start)
+            }
             assert rights == self.model.rights(address)
             self.check_version(address, view.revision, (view.state, rights))
 
