@@ -30,10 +30,11 @@ def put_offer(command: OfferPut, state: WorkingSet, context: Context) -> Decisio
     offers = {**state.offers_by_id, new.id: new}
     touched: list[int] = []
     for address in state.cards_with(new.id, context.now):
-        held = state.live_on(address, context.now)
-        rights = rights_of(held, offers, context.grant.products)
-        if rights == rights_of(held, state.offers_by_id, context.grant.products):
+        said = [one for one in state.by_card[address].values() if state.is_said(one, context.now)]
+        before, after = (rights_of(said, each, context.grant.products) for each in (state.offers_by_id, offers))
+        if before == after:
             continue  # of a mix, what changed may not have been chosen
+        rights = rights_of(state.live_on(address, context.now), offers, context.grant.products)
         if (too_full := full(rights, context.now, address)) is not None:
             return too_full
         touched.append(address)
