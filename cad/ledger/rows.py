@@ -50,6 +50,7 @@ _OPERATOR: Final[BindParameter[Any]] = bindparam("of_operator")
 _cards, _offers, _subscriptions = schema.cards.c, schema.offers.c, schema.subscriptions.c
 _facts = schema.facts.c
 
+_LIVE: Final[ColumnElement[bool]] = or_(_subscriptions.ends_at.is_(None), _subscriptions.ends_at > _NOW)
 # Also what ended not long ago: an EMM may say it still.
 _SAID: Final[ColumnElement[bool]] = or_(_subscriptions.ends_at.is_(None), _subscriptions.ends_at > _NOW - SAID_S)
 _CARDS: Final = select(schema.cards).where(_cards.address.in_(_KEYS))

@@ -276,7 +276,7 @@ def test_explain_names_it(headend: HandHeadend, scrambler: Scrambler) -> None:
     whole = explain_card(headend.view(A), SOUTH, headend.calendar, headend.now, aired)
     assert [window["products"] for window in whole["rights"]] == [["event film-a"]]
     headend.go_to(ENDS)
-    assert channel(A)[1] == "no_subscription"
+    assert channel(A)[1] == "ended"
 
 
 def test_after_a_restart_the_same_is_on_the_air(headend: HandHeadend, scrambler: Scrambler) -> None:
