@@ -25,16 +25,7 @@ from sqlalchemy import (
 
 from cad.ledger import schema
 from cad.ledger.model import Order
-from cad.ledger.working import (
-    SAID_S,
-    Answered,
-    CardRow,
-    EventKey,
-    FactRow,
-    OfferRow,
-    SubscriptionRow,
-    WorkingSet,
-)
+from cad.ledger.working import SAID_S, Answered, CardRow, EventKey, FactRow, OfferRow, SubscriptionRow, WorkingSet
 from protocol.portal.card_commands import CardReplace
 from protocol.portal.invoice import InvoiceReplay
 from protocol.portal.offer_commands import EVENT, OfferPut, OfferWithdraw
