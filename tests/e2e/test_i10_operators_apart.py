@@ -1,0 +1,303 @@
+"""I10: one operator tries to read, change or sell what is another's, by every way there is. Each attempt is refused.
+
+With the shipped access list of the broker, and without any: then only the daemon's own checks are left.
+"""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+import pytest
+from starlette.routing import Route
+
+from cad.errors import StockRefusedError
+from cad.frame.clock import SystemClock
+from cad.frame.health import Health
+from cad.frame.metrics import Metrics
+from cad.http.app import public_app
+from cad.http.stock import Claim, LedgerDesk, Reservation
+from cad.technicians.app import technicians_app
+from protocol.card_number import spell
+from protocol.portal import schemas
+from protocol.portal.commands import COMMANDS
+from protocol.portal.samples import CARD, OTHER_CARD
+from tests.support.broker import SHIPPED, Mosquitto, running
+from tests.support.eventually import eventually
+from tests.support.order_desk import OrderDesk, mqtt_settings, order_desk
+from tests.support.portal_client import Portal, portal
+from tests.support.technician import KAISA, OTHER, FieldHeadend, field_headend
+
+pytestmark = pytest.mark.integration
+
+# karjaa is robbed: it alone may sell `film`, and has card, offer, subscription and snapshot. kaspnet tries.
+ROBBED, THIEF = "karjaa", "kaspnet"
+THEIRS, OWN = spell(7), spell(1007)
+SUBSCRIBER: Final = "customer-whom-nobody-else-knows"
+OPEN: Final = "pattern readwrite #\n"
+REFUSALS: Final = {"unknown_card", "unknown_offer", "unknown_subscription", "unknown_snapshot", "not_granted"}
+NAMES_NOTHING: Final = {("invoice", "replay"), ("snapshot", "request")}
+"""Commands that name no resource: they give what is the sender's own."""
+
+
+@pytest.fixture(params=["access list", "no access list"])
+def broker(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
+    with running(tmp_path) as one:
+        if request.param != "access list":
+            acl = tmp_path / "acl"
+            acl.write_text(OPEN)
+            one.stop()
+            one.configure(acl=acl)
+            one.start()
+        yield one
+
+
+class Scene:
+    """Both portals and the desk. `theirs` is all that the robbed has in the ledger."""
+
+    def __init__(self, broker: Mosquitto, desk: OrderDesk, robbed: Portal, thief: Portal) -> None:
+        self.broker, self.desk, self.robbed, self.thief = broker, desk, robbed, thief
+
+    async def theirs(self) -> list[Any]:
+        rows: list[Any] = []
+        async for block in self.desk.ledger.copy(ROBBED):
+            rows += [*block.cards, *block.offers, *block.subscriptions]
+        return [tuple(row) for row in rows]
+
+    async def records(self, command_id: str) -> list[dict[str, Any]]:
+        return [one async for one, _ in self.desk.ledger.audit_export() if one.get("id") == command_id]
+
+    def rejects(self) -> list[dict[str, Any]]:
+        return [one.payload for one in self.thief.heard if one.topic == f"cad/v1/{THIEF}/rej"]
+
+    async def next_reject(self, after: int) -> dict[str, Any]:
+        await eventually(lambda: len(self.rejects()) > after)
+        return self.rejects()[after]
+
+    def told_the_thief(self) -> str:
+        return json.dumps([one.payload for one in self.thief.heard])
+
+
+@pytest.fixture
+async def scene(broker: Mosquitto, tmp_path: Path) -> AsyncIterator[Scene]:
+    async with (
+        order_desk(tmp_path / "state", mqtt_settings(broker)) as desk,
+        portal(broker, ROBBED) as robbed,
+        portal(broker, THIEF) as thief,
+    ):
+        offer = {"offer": "sport", "rev": 1, "kind": "channel", "names": {"fi": "U"}, "products": ["sport", "film"]}
+        await robbed.reply(await robbed.order("offer", "put", offer), "committed")
+        card = {"card": THEIRS, "rev": 1, "subscriber": SUBSCRIBER}
+        await robbed.reply(await robbed.order("card", "assign", card), "committed")
+        order = {"subscription": "s-1001", "rev": 1, "card": THEIRS, "offer": "sport"}
+        await robbed.reply(await robbed.order("subscription", "put", order), "committed")
+        await robbed.reply(await robbed.order("snapshot", "request", {}, "their-snapshot"), "committed")
+        card = {"card": OWN, "rev": 1, "subscriber": "mine"}
+        await thief.reply(await thief.order("card", "assign", card), "committed")
+        yield Scene(broker, desk, robbed, thief)
+
+
+def attempts(resource: str, verb: str) -> list[dict[str, Any]]:
+    """The command with everything in it another's; and with the first card one's own, where there is more to name."""
+    described = next(one for one in schemas.messages() if one.name == f"command.{resource}.{verb}")
+    example = described.example()
+    assert example is not None
+    example.pop("id", None)
+    named = {"offer": "sport", "subscription": "s-1001", "snapshot": "their-snapshot", "products": ["film"]}
+    whole = {name: named.get(name, value) for name, value in example.items()} | {"rev": 1_000}
+    if "rev" not in example:
+        del whole["rev"]
+    text = json.dumps(whole)
+    theirs = json.loads(text.replace(CARD, THEIRS).replace(OTHER_CARD, THEIRS.replace(THEIRS, spell(8))))
+    own_card = json.loads(text.replace(CARD, OWN).replace(OTHER_CARD, THEIRS))
+    return [theirs] if own_card == theirs or not _names_more(own_card) else [theirs, own_card]
+
+
+def _names_more(body: dict[str, Any]) -> bool:
+    return bool({"offer", "subscription", "snapshot", "products", "replacement"} & body.keys())
+
+
+async def test_no_command_reaches_what_is_anothers(scene: Scene) -> None:
+    before = await scene.theirs()
+    heard = len(scene.robbed.heard)
+    for resource, verb in COMMANDS:
+        for body in attempts(resource, verb):
+            asked = await scene.thief.order(resource, verb, body)
+            reply = (await scene.thief.reply(asked)).payload
+            if (resource, verb) not in NAMES_NOTHING:
+                assert reply["code"] in REFUSALS, (resource, verb, body, reply)
+                assert reply["status"] == "rejected"
+            record = (await scene.records(asked))[-1]
+            assert (record["operator"], record["code"]) == (THIEF, reply["code"])
+        assert await scene.theirs() == before, f"{resource} {verb} changed what is another's"
+    assert SUBSCRIBER not in scene.told_the_thief()
+    assert scene.robbed.heard[heard:] == [], "nothing comes to the robbed by it"
+
+
+async def test_an_offer_of_the_same_name_is_another_offer(scene: Scene) -> None:
+    before = await scene.theirs()
+    mine = {"offer": "sport", "rev": 99, "kind": "package", "names": {"fi": "mine"}, "products": ["sport"]}
+    await scene.thief.reply(await scene.thief.order("offer", "put", mine), "committed")
+    order = {"subscription": "s-1001", "rev": 99, "card": OWN, "offer": "sport"}
+    await scene.thief.reply(await scene.thief.order("subscription", "put", order), "committed")
+    assert await scene.theirs() == before
+
+
+async def test_a_card_of_anothers_range_is_not_taken_first(scene: Scene) -> None:
+    for resource, verb in (("card", "assign"), ("card", "blacklist")):
+        body = {"card": spell(50), "rev": 1} | ({"subscriber": "mine"} if verb == "assign" else {})
+        reply = await scene.thief.reply(await scene.thief.order(resource, verb, body), "rejected")
+        assert reply.payload["code"] == "unknown_card"
+    assert await scene.desk.ledger.card_view(50) is None
+
+
+@pytest.mark.parametrize(
+    "topic",
+    [
+        "cad/v1/karjaa/rep/web",
+        "cad/v1/kaspnet/rep/../../karjaa/rep/web",
+        "cad/v1/_node/node-1/state",
+        "cad/v1/kaspnet/rej",
+    ],
+)
+async def test_no_reply_goes_into_anothers_tree(scene: Scene, topic: str) -> None:
+    heard = len(scene.robbed.heard)
+    for resource, verb, body in (
+        ("card", "refresh", {"card": OWN}),
+        ("snapshot", "request", {}),
+        ("snapshot", "read", {"snapshot": "their-snapshot"}),
+    ):
+        rejects = len(scene.rejects())
+        payload = json.dumps(body | {"id": f"x-{verb}"}).encode()
+        await scene.thief.send(f"cad/v1/kaspnet/cmd/{resource}/{verb}", payload, response_topic=topic)
+        assert (await scene.next_reject(rejects))["code"] == "bad_reply_topic"
+    assert scene.robbed.heard[heard:] == []
+    last = [one async for one, _ in scene.desk.ledger.audit_export()][-1]
+    assert (last["kind"], last["operator"], last["code"]) == ("unreadable", THIEF, "bad_reply_topic")
+
+
+async def test_reply_to_names_a_client_and_no_topic(scene: Scene) -> None:
+    for name in ("../../karjaa/rep/web", "a/b", "+", "#", ""):
+        body = json.dumps({"id": f"x{name}", "card": OWN, "reply_to": name}).encode()
+        await scene.thief.send("cad/v1/kaspnet/cmd/card/refresh", body)
+        reject = await scene.thief.until(
+            lambda one, id_=f"x{name}": one.payload.get("id") == id_ or one.payload.get("code") == "bad_reply_topic"
+        )
+        assert reject.topic == "cad/v1/kaspnet/rej"
+
+
+async def test_who_publishes_in_anothers_name_is_stopped_by_the_access_list(scene: Scene) -> None:
+    """The topic says who one is: without an access list the audit still tells whose topic it was."""
+    before = await scene.theirs()
+    body = {"id": "stolen", "card": THEIRS, "rev": 500, "reason": "robbery"}
+    async with portal(scene.broker, ROBBED, "thief", certificate=THIEF, v5=False) as liar:
+        await liar.client.publish("cad/v1/karjaa/cmd/card/suspend", json.dumps(body).encode(), qos=1)
+        await scene.thief.reply(await scene.thief.order("card", "refresh", {"card": OWN}), "committed")
+    if _listed(scene.broker):
+        assert await scene.records("stolen") == []
+        assert await scene.theirs() == before
+    else:
+        async with asyncio.timeout(10):
+            while not await scene.records("stolen"):
+                await asyncio.sleep(0.02)
+        assert (await scene.records("stolen"))[0]["operator"] == ROBBED
+
+
+def _listed(broker: Mosquitto) -> bool:
+    return f"acl_file {SHIPPED / 'acl'}" in (broker.folder / "mosquitto.conf").read_text()
+
+
+async def test_operators_that_are_made_up_are_told_apart_from_none_and_count_as_other(scene: Scene) -> None:
+    async with portal(scene.broker, "stranger") as stranger:
+        await stranger.order("card", "refresh", {"card": THEIRS})
+        reject = await stranger.until(lambda one: one.topic == "cad/v1/stranger/rej")
+        assert reject.payload["code"] == "unknown_operator"
+    await scene.thief.reply(await scene.thief.order("card", "refresh", {"card": THEIRS}), "rejected")
+    text = scene.desk.metrics.render().decode()
+    labels = {part.split('"')[1] for line in text.splitlines() for part in line.split(",") if 'operator="' in part}
+    assert labels <= {ROBBED, THIEF, "other"}
+    assert SUBSCRIBER not in text
+    assert THEIRS not in text
+
+
+@pytest.mark.parametrize("broker", ["access list"], indirect=True)
+async def test_anothers_messages_cannot_be_listened_to(scene: Scene) -> None:
+    heard = len(scene.thief.heard)
+    for topic in (
+        "#",
+        f"cad/v1/{ROBBED}/#",
+        "cad/v1/+/rep/+/+",
+        "cad/v1/+/rep/#",
+        "cad/v1/+/evt/+/+",
+        "cad/v1/+/cmd/#",
+    ):
+        await scene.thief.client.subscribe(topic, qos=1)
+    await scene.robbed.reply(await scene.robbed.order("snapshot", "read", {"snapshot": "their-snapshot"}), "committed")
+    await scene.thief.reply(await scene.thief.order("card", "refresh", {"card": OWN}), "committed")
+    assert [one.topic for one in scene.thief.heard[heard:] if ROBBED in one.topic] == []
+
+
+@pytest.fixture
+async def field(tmp_path: Path) -> AsyncIterator[FieldHeadend]:
+    async with field_headend(tmp_path) as made:
+        await made.set_up(KAISA)
+        await made.set_up(OTHER, product="film", operator="other")
+        yield made
+
+
+ROUTES: Final = [route for route in technicians_app(None, None).routes if isinstance(route, Route)]  # type: ignore[arg-type]
+BODIES: Final[dict[str, dict[str, Any]]] = {
+    "/v1/cards/{number}/proof": {"challenge": "00" * 16, "proof": "00" * 16},
+    "/v1/extract": {"cards": [spell(OTHER)]},
+    "/v1/visits": {
+        "laptop": "0" * 16,
+        "visits": [
+            {"seq": 1, "at": 1, "card": spell(OTHER), "act": "verify", "reader": "R", "verdict": "ok", "passed": True}
+        ],
+    },
+}
+
+
+@pytest.mark.parametrize("who", ["anna", "otto", "ros"])
+async def test_no_role_of_a_technician_sees_anothers_card(field: FieldHeadend, who: str) -> None:
+    """Over mutual TLS, by every route there is: what is another's is answered like what is nobody's."""
+    before = await field.ledger.card_view(OTHER)
+    nobody = spell(OTHER + 1)
+    async with field.client(who) as client:
+        for route in ROUTES:
+            (method,) = (route.methods or {"GET"}) - {"HEAD"}
+            path, body = route.path, BODIES.get(route.path)
+            answer = await client.request(method, path.replace("{number}", spell(OTHER)), json=body)
+            if "{number}" in path:
+                assert answer.status_code in (403, 404), path
+                same = await client.request(method, path.replace("{number}", nobody), json=body)
+                assert answer.text.replace(spell(OTHER), nobody) == same.text, path
+            assert '"film"' not in answer.text or "product" in answer.text
+            assert f"s-{OTHER}" not in answer.text, path
+            assert str(OTHER) not in answer.text.replace(spell(OTHER), ""), path
+    assert await field.ledger.card_view(OTHER) == before
+    asked = [one for one in await field.audit() if one.get("card") == spell(OTHER)]
+    assert asked, "the attempts are in the audit"
+    assert {one["operator"] for one in asked} == {"kaisa"}
+
+
+async def test_the_open_port_tells_no_cards_and_takes_no_acts() -> None:
+    clock, metrics = SystemClock(), Metrics(operators=["karjaa"])
+    app = public_app(Health(clock, metrics), metrics)
+    assert {route.path for route in app.routes if isinstance(route, Route)} == {"/livez", "/readyz", "/metrics"}
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://cad") as client:
+        for path in ("/v1/status", f"/v1/explain/{THEIRS}", "/v1/audit/export", "/v1/stock", "/v1/snapshot"):
+            assert (await client.get(path)).status_code == 404
+
+
+async def test_a_chip_of_another_operator_is_not_taken_into_stock(field: FieldHeadend) -> None:
+    desk = LedgerDesk(field.ledger)
+    for operator in ("kaisa", "other"):
+        await desk.reserve(Reservation(operator=operator, batch="b", count=2))
+    await desk.claim(Claim(operator="kaisa", batch="b", serial="A" * 20))
+    with pytest.raises(StockRefusedError, match="another operator"):
+        await desk.claim(Claim(operator="other", batch="b", serial="A" * 20))
+    with pytest.raises(StockRefusedError, match="card range of other"):
+        await desk.reserve(Reservation(operator="other", batch="c", count=1, first=KAISA + 500))
