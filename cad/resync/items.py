@@ -34,6 +34,7 @@ EXTRACTS: Final[dict[ItemName, dict[str, Extract]]] = {
         "reason": lambda row: row.reason,
         "until": lambda row: _moment(row.open_until),
         "replacement": lambda row: None if row.replaced_by is None else card_number.spell(row.replaced_by),
+        "receiver": lambda row: row.receiver,
     },
     "offer": {
         "rev": lambda row: row.rev,

@@ -15,7 +15,7 @@ from typing import Annotated, Any, ClassVar, Final, Literal, Self
 from pydantic import Field, model_validator
 
 from protocol.portal.command import Command
-from protocol.portal.fields import Card, CommandId, Message, Moment, Reference, Rev, Slug, Text, Texts
+from protocol.portal.fields import Card, CommandId, Message, Moment, Receiver, Reference, Rev, Slug, Text, Texts
 from protocol.portal.offer_commands import PRODUCTS_MAX
 from protocol.portal.subscription_commands import Choice
 from protocol.portal.terms import Terms
@@ -42,6 +42,7 @@ class CardItem(Message):
     reason: Text | None = None
     until: Moment | None = None
     replacement: Card | None = None
+    receiver: Receiver | None = None
 
 
 class OfferItem(Message):

@@ -74,4 +74,5 @@ def test_what_a_card_has_not_is_null(store: Store) -> None:
         "reason": "unpaid",
         "until": None,
         "replacement": None,
+        "receiver": None,
     }

@@ -1,4 +1,4 @@
-"""No operator reads or changes what belongs to another: held by the broker's access list and by the ledger (I10)."""
+"""I10: no operator reads or changes what belongs to another, by the broker's access list and by the ledger."""
 
 import asyncio
 import contextlib
