@@ -4,10 +4,11 @@ Nothing else imports `smartcard`. Every object here belongs to one thread at a t
 interpreter's lock while a card works, so two readers on two threads run side by side (`cards.readers.pool`).
 """
 
-from collections.abc import Generator, Mapping
+import threading
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Generic, Self, TypeVar
 
 from cards.apdu import CommandApdu
 from cards.errors import ApduError, CardReplyError, NoReaderError, PcscError, PyscardMissingError
@@ -27,7 +28,11 @@ except ImportError as broken:
         "install it: apt-get install libpcsclite1",
     ) from broken
 
+RESERVE_S: Final = 3.0
+"""So long another program's transaction is waited for; together with the headend's answers below ten seconds."""
+PATIENCE_NAME: Final = "card in use"
 PNP_NOTIFICATION: Final = "\\\\?PnP?\\Notification"
+Result = TypeVar("Result")
 _LOOKS: Final = 4
 _LOOK_S: Final = 0.3
 _PROTOCOLS: Final = scard.SCARD_PROTOCOL_T0 | scard.SCARD_PROTOCOL_T1
@@ -42,6 +47,7 @@ class Context:
 
     def __init__(self) -> None:
         code, self._handle = scard.SCardEstablishContext(scard.SCARD_SCOPE_SYSTEM)
+        self.given_up = False
         _check(code, "connecting to PC/SC", opening=True)
 
     def readers(self) -> tuple[str, ...]:
@@ -78,19 +84,49 @@ class Context:
         """End a `wait_for_change` of another thread."""
         scard.SCardCancel(self._handle)
 
-    def connect(self, reader: str, exclusive: bool = False) -> "Connection":
+    def connect(self, reader: str, exclusive: bool = False, wait_s: float = RESERVE_S) -> "Connection":
         """Power the card in `reader` and connect to it. `exclusive`: no other program may use it meanwhile.
 
+        Waits at most `wait_s` for another program's transaction; then CardInUseError, and this context is of no use.
         Raises NoReaderError, NoCardError, CardInUseError, CardUnresponsiveError, UnknownCardError or ServiceError.
         """
         share = scard.SCARD_SHARE_EXCLUSIVE if exclusive else scard.SCARD_SHARE_SHARED
-        code, handle, protocol = scard.SCardConnect(self._handle, reader, share, _PROTOCOLS)
-        _check(code, "connecting to the card", reader, opening=True)
+        doing = "connecting to the card"
+        code, handle, protocol = self._patiently(
+            lambda: scard.SCardConnect(self._handle, reader, share, _PROTOCOLS),
+            lambda late: scard.SCardDisconnect(late[1], scard.SCARD_LEAVE_CARD),
+            doing,
+            reader,
+            wait_s,
+        )
+        if _unsigned(code) == codes.SHARING_VIOLATION:
+            raise codes.in_use(doing, reader, wanted_alone=exclusive)
+        _check(code, doing, reader, opening=True)
         return Connection(self, handle, protocol, reader, exclusive)
 
     def close(self) -> None:
         """Give the context back; harmless when pcscd is gone."""
-        scard.SCardReleaseContext(self._handle)
+        if not self.given_up:
+            scard.SCardReleaseContext(self._handle)
+
+    def begin_transaction(self, card: int, reader: str, wait_s: float) -> None:
+        """Begin a transaction with the connected `card`. Raises CardInUseError; the context is then given up."""
+
+        def undo(_: int) -> None:
+            scard.SCardDisconnect(card, scard.SCARD_LEAVE_CARD)  # ends a transaction too
+
+        doing = "reserving the card"
+        _check(self._patiently(lambda: scard.SCardBeginTransaction(card), undo, doing, reader, wait_s), doing, reader)
+
+    def _patiently(
+        self, call: Callable[[], Result], undo: Callable[[Result], object], doing: str, reader: str, wait_s: float
+    ) -> Result:
+        """Make a call that waits for other programs, for so long at most."""
+        result = _Patience(self._handle, call, undo).result(wait_s)
+        if result is None:
+            self.given_up = True
+            raise codes.in_use(doing, reader)
+        return result
 
     def __enter__(self) -> Self:
         return self
@@ -158,9 +194,12 @@ class Connection:
         return bytes(atr)
 
     @contextmanager
-    def transaction(self) -> Generator[None, None, None]:
-        """Keep every other program off the card for the time of the block; waits until the card is free."""
-        _check(scard.SCardBeginTransaction(self._handle), "reserving the card", self.reader)
+    def transaction(self, wait_s: float = RESERVE_S) -> Generator[None, None, None]:
+        """Keep every other program off the card for the time of the block; waits at most `wait_s` until it is free.
+
+        Raises CardInUseError when another program does not let go of it; connection and context are then of no use.
+        """
+        self._context.begin_transaction(self._handle, self.reader, wait_s)
         try:
             yield
         except BaseException:
@@ -177,6 +216,8 @@ class Connection:
 
     def close(self) -> None:
         """Let go of the card; harmless when it or pcscd is gone."""
+        if self._context.given_up:
+            return
         scard.SCardDisconnect(self._handle, scard.SCARD_LEAVE_CARD)
 
     def __enter__(self) -> Self:
@@ -186,6 +227,41 @@ class Connection:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+class _Patience(Generic[Result]):
+    """A call that waits without limit for another program's transaction, made on a thread of its own.
+
+    Nothing can call it off, and the C library lets nobody else use the context meanwhile. So who gives up leaves the
+    context to this thread, which undoes the call and puts the context away when the wait has ended at last.
+    """
+
+    def __init__(self, context: int, call: Callable[[], Result], undo: Callable[[Result], object]) -> None:
+        self._context = context
+        self._call = call
+        self._undo = undo
+        self._lock = threading.Lock()
+        self._over = threading.Event()
+        self._given_up = False
+        self._results: list[Result] = []
+        threading.Thread(target=self._run, name=PATIENCE_NAME, daemon=True).start()
+
+    def result(self, wait_s: float) -> Result | None:
+        """What the call gave; None when it has not come back in time, and is given up."""
+        self._over.wait(wait_s)
+        with self._lock:
+            self._given_up = not self._over.is_set()
+            return None if self._given_up else self._results[0]
+
+    def _run(self) -> None:
+        result = self._call()
+        with self._lock:
+            self._results.append(result)
+            self._over.set()
+            if not self._given_up:
+                return
+        self._undo(result)
+        scard.SCardReleaseContext(self._context)
 
 
 def list_readers() -> list[ReaderState]:

@@ -85,10 +85,17 @@ def soft_command(
 def _read(connection: "Connection", aid: bytes, settings: "Settings | None") -> "CardDocument":
     from cad.cli.card_report import card_document
     from cad.frame.clock import SystemClock
+    from cards.errors import WrongCardError
+    from cards.readers.names import card_names
     from cards.session import CardSession
 
     with connection.transaction():
-        info = CardSession(connection.transmit, aid).read_info()
+        try:
+            info = CardSession(connection.transmit, aid).read_info()
+        except WrongCardError as error:
+            names = card_names(connection.atr())
+            perhaps = f"; by its answer to reset it may be: {names[0]}" if names else ""
+            raise WrongCardError(error.message + perhaps, error.advice) from None
     return card_document(info, connection.reader, SystemClock().now(), settings)
 
 

@@ -6,6 +6,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from cards.data_objects import HeldRight
+from cards.readers.names import card_names
 from cards.readers.state import ReaderEvent, ReaderState
 from cards.session import CardInfo
 from config.settings import Settings
@@ -22,13 +23,17 @@ class _Document(BaseModel):
 
 
 class ReaderDocument(_Document):
-    """A reader. `application`: whether the card's answer to reset names the application; null without a card."""
+    """A reader. `application`: whether the card's answer to reset names the application; null without a card.
+
+    `known_as`: what another system's card may be by its answer to reset.
+    """
 
     name: str
     card: Literal["empty", "present", "mute", "unavailable"]
     in_use: bool
     atr: str | None
     application: bool | None
+    known_as: list[str]
 
 
 class ReadersDocument(_Document):
@@ -45,6 +50,7 @@ class EventDocument(_Document):
     reader: str | None
     atr: str | None
     application: bool | None
+    known_as: list[str]
     detail: str | None
     advice: str | None
 
@@ -127,6 +133,7 @@ def reader_document(state: ReaderState, is_ours: bool) -> ReaderDocument:
         in_use=state.in_use,
         atr=state.atr.hex().upper() or None,
         application=is_ours if state.atr else None,
+        known_as=[] if is_ours else list(card_names(state.atr)),
     )
 
 
@@ -138,6 +145,7 @@ def event_document(event: ReaderEvent, now: float, is_ours: bool) -> EventDocume
         reader=event.reader or None,
         atr=event.atr.hex().upper() or None,
         application=is_ours if event.atr else None,
+        known_as=[] if is_ours else list(card_names(event.atr)),
         detail=event.detail or None,
         advice=event.advice or None,
     )

@@ -41,7 +41,7 @@ def list_command(aid: bytes | None, config: Path | None, as_json: bool) -> None:
         click.echo("no reader is connected; plug one in, and look again")
     else:
         rows = [
-            (reader.name, _words(reader.card, reader.in_use), _whose(reader.application), reader.atr)
+            (reader.name, _words(reader.card, reader.in_use), _whose(reader.application, reader.known_as), reader.atr)
             for reader in found.readers
         ]
         console().print(table(("reader", "card", "application", "answer to reset"), rows))
@@ -96,7 +96,7 @@ def _line(document: "EventDocument") -> str:
         "service-lost": "PC/SC is not available",
         "service-back": "PC/SC is available again",
     }[document.event]
-    whose = f", {_whose(document.application)}" if document.application is not None else ""
+    whose = f", {_whose(document.application, document.known_as)}" if document.application is not None else ""
     detail = f": {document.detail}; {document.advice}" if document.detail else ""
     return f"{document.at}  {document.reader or '-'}  {what}{whose}{detail}"
 
@@ -111,7 +111,9 @@ def _words(card: str, in_use: bool) -> str:
     return f"{words}, in use by a program" if in_use else words
 
 
-def _whose(application: bool | None) -> str | None:
+def _whose(application: bool | None, known_as: list[str]) -> str | None:
     if application is None:
         return None
-    return "of this system" if application else "not named; cad card read tells"
+    if application:
+        return "of this system"
+    return f"not named; perhaps: {known_as[0]}" if known_as else "not named; cad card read tells"

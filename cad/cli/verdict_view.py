@@ -43,6 +43,8 @@ def _facts(report: ReportDocument) -> list[tuple[str, str]]:
     if report.number is not None:
         number = report.number
         facts.insert(0, ("card", f"{number[:4]} {number[4:8]} {number[8:]}"))
+    if report.known_as:
+        facts.append(("perhaps", report.known_as[0]))
     if report.genuine is not None:
         facts.append(("genuine", "yes" if report.genuine else "NO"))
     if report.state is not None:

@@ -43,11 +43,15 @@ class TraitDocument(_Document):
 
 
 class ReportDocument(_Document):
-    """`cad card verify --json`, and one line of it with --watch. Times are RFC 3339 in UTC."""
+    """`cad card verify --json`, and one line of it with --watch. Times are RFC 3339 in UTC.
+
+    `known_as`: what a card of another system may be by its answer to reset.
+    """
 
     at: str
     reader: str
     number: str | None
+    known_as: list[str]
     passed: bool
     verdict: Code
     sentence: str
@@ -71,6 +75,7 @@ def bare_report(code: Code, reader: str, number: str | None, now: float, took_s:
         at=clocks.spell(now),
         reader=reader,
         number=number,
+        known_as=[],
         passed=verdict.passed,
         verdict=code,
         sentence=verdict.sentence,

@@ -13,6 +13,7 @@ from cad.frame.clock import Clock
 from cad.technicians.documents import Network, VisitsAnswer
 from cad.technicians.errors import ExtractError
 from cards.errors import CardRefusedError, WrongCardError
+from cards.readers.names import card_names
 from cards.session import CardInfo, CardSession
 from cards.status_word import StatusWord
 from cards.verify import Code, Judgement, Ordered, judge
@@ -33,6 +34,8 @@ class Card(Protocol):
     reader: str
 
     def transmit(self, command: bytes) -> bytes: ...
+
+    def atr(self) -> bytes: ...
 
     def transaction(self) -> contextlib.AbstractContextManager[None]: ...
 
@@ -118,7 +121,8 @@ class FieldWork:
         try:
             session = CardSession(card.transmit, self._aid)
         except WrongCardError:
-            return bare_report(Code.WRONG_APPLICATION, card.reader, None, self._clock.now(), took()), None
+            report = bare_report(Code.WRONG_APPLICATION, card.reader, None, self._clock.now(), took())
+            return report.model_copy(update={"known_as": list(card_names(card.atr()))}), None
         info = session.read_info()
         try:
             known = truth.card(info.number, card.reader)

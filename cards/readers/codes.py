@@ -7,6 +7,7 @@ from typing import Final
 
 from cards import errors
 from cards.errors import PcscError
+from cards.readers.programs import other_programs
 
 DAEMON: Final = Path("/usr/sbin/pcscd")
 
@@ -15,12 +16,14 @@ CANCELLED: Final = 0x8010_0002
 TIMEOUT: Final = 0x8010_000A
 UNKNOWN_READER: Final = 0x8010_0009
 NO_READERS_AVAILABLE: Final = 0x8010_002E
+SHARING_VIOLATION: Final = 0x8010_000B
 NOT_TRANSACTED: Final = 0x8010_0016
 REMOVED_CARD: Final = 0x8010_0069
 NO_SERVICE: Final = 0x8010_001D
 
 SECURITY_VIOLATION: Final = 0x8010_006A
 
+_IN_USE: Final = "another program uses the card alone"
 _BROKE: Final = "the connection to the PC/SC service (pcscd) broke"
 _SERVICE_GONE: Final = "the PC/SC service (pcscd) does not answer"
 _REMOVED: Final = "the card was taken out during the command"
@@ -32,7 +35,7 @@ TABLE: Final[dict[int, tuple[type[PcscError], str]]] = {
     0x8010_0006: (errors.ServiceError, "the PC/SC service (pcscd) is out of memory"),
     UNKNOWN_READER: (errors.NoReaderError, "there is no reader of this name"),
     TIMEOUT: (PcscError, "nothing happened in time"),
-    0x8010_000B: (errors.CardInUseError, "another program uses the card alone"),
+    SHARING_VIOLATION: (errors.CardInUseError, _IN_USE),
     0x8010_000C: (errors.NoCardError, "there is no card in the reader"),
     0x8010_000D: (errors.UnknownCardError, "PC/SC does not know this kind of card"),
     0x8010_000F: (errors.UnknownCardError, "the card's answer to reset offers no protocol that the reader speaks"),
@@ -74,6 +77,18 @@ def error_of(code: int, doing: str, reader: str | None = None, opening: bool = F
 def removed(doing: str, reader: str) -> PcscError:
     """The error for a card pulled during a command, whatever code PC/SC gave for it."""
     return errors.CardRemovedError(f"{doing}: {_REMOVED} ({reader})", "", REMOVED_CARD)
+
+
+def in_use(doing: str, reader: str, wanted_alone: bool = False) -> PcscError:
+    """The error for a card that another program holds; it names the programs that may be meant.
+
+    `wanted_alone`: it need not hold the card alone, being connected is enough.
+    """
+    meaning = "another program is connected to the card, and this work needs it alone" if wanted_alone else _IN_USE
+    using = other_programs()
+    named = f"; PC/SC is used now by {', '.join(using)}" if using else ""
+    advice = f"close the other program that uses this reader, and repeat{named}"
+    return errors.CardInUseError(f"{doing}: {meaning} ({reader})", advice, SHARING_VIOLATION)
 
 
 def socket_path() -> Path:

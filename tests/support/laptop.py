@@ -31,6 +31,7 @@ class TechnicianLaptop:
         self.folder = folder
         self.file = folder / "technician.toml"
         self._environment = environment
+        self._headend = headend
         self._pki = headend.authority.folder
         headend.authority.context(who)
         self.at(headend.url, who)
@@ -38,6 +39,11 @@ class TechnicianLaptop:
     def at(self, url: str, who: str = "anna") -> None:
         """Write the settings: which headend, and who asks it."""
         self.file.write_text(FILE.format(url=url, pki=self._pki, who=who, folder=self.folder))
+
+    def belongs_to(self, who: str) -> None:
+        """Give it to another person, with his certificate."""
+        self._headend.authority.context(who)
+        self.at(self._headend.url, who)
 
     @property
     def environment(self) -> dict[str, str]:

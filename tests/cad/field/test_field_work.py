@@ -43,6 +43,9 @@ class CardInReader:
     def transmit(self, command: bytes) -> bytes:
         return self.application.process(command)
 
+    def atr(self) -> bytes:
+        return bytes.fromhex("3B00")
+
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
         yield

@@ -1,6 +1,7 @@
 """One pcscd of our own for all tests of this folder; cards that go in and out of its two readers."""
 
-from collections.abc import Iterator
+import time
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,9 @@ from cards.memory.contents import CardKeys
 from cards.software_card import SoftwareCard
 from cards.vpcd import VirtualSlot
 from tests.support.cards import LADDER
+from tests.support.laptop import TechnicianLaptop
 from tests.support.pcscd import Pcscd, running_pcscd
+from tests.support.technician import KAISA, FieldHeadend, field_headend
 
 
 @pytest.fixture(scope="session")
@@ -66,3 +69,19 @@ def insert(pcscd: Pcscd) -> Iterator[object]:
     yield put
     for slot in slots:
         slot.remove()
+
+
+@pytest.fixture
+async def headend(tmp_path: Path) -> AsyncIterator[FieldHeadend]:
+    """A headend that knows one card since an hour ago."""
+    async with field_headend(tmp_path) as made:
+        made.clock.set(time.time() - 3600)
+        await made.set_up(KAISA)
+        made.clock.set(time.time())
+        yield made
+
+
+@pytest.fixture
+def laptop(headend: FieldHeadend, pcscd: Pcscd, tmp_path: Path) -> TechnicianLaptop:
+    """A technician's laptop with the readers of our pcscd."""
+    return TechnicianLaptop(headend, tmp_path, pcscd.environment)

@@ -13,6 +13,7 @@ import pytest
 from cad.cli.card_report import CardDocument, CardsDocument, EventDocument, ReadersDocument
 from cards import pcsc
 from cards.memory.contents import CardKeys
+from cards.readers.names import card_names
 from cards.readers.state import CardPresence
 from cards.session import CardSession
 from cards.software_card import SoftwareCard
@@ -218,6 +219,40 @@ def test_a_card_of_another_system_is_said_with_exit_code_10(cad, make_card, inse
     both = cad("card", "read", "--all", "--json", "--aid", "F000000001")
     assert both.returncode == 10
     assert len(CardsDocument.model_validate_json(both.stdout).failures) == 1
+
+
+def test_a_program_that_holds_the_card_is_named_and_the_card_read_when_it_lets_go(cad, pcscd, make_card, insert):
+    insert(make_card(ADDRESS))
+    with pcsc.connect(pcscd.readers[0]) as connection, connection.transaction():
+        done = cad("card", "read")
+        assert done.returncode == 10
+        assert "another program uses the card alone" in done.stderr
+        assert f"(process {os.getpid()})" in done.stderr
+    assert cad("card", "read").returncode == 0
+
+
+class Stranger:
+    """A card of which only the answer to reset is of interest."""
+
+    atr = bytes.fromhex("3B6400FF806202A2")
+
+    def reset(self) -> None:
+        pass
+
+    def process(self, command: bytes) -> bytes:
+        return b"\x6a\x82"
+
+
+def test_a_card_of_another_system_is_named_by_its_answer_to_reset(cad, insert):
+    insert(Stranger())
+    known_as = card_names(Stranger.atr)
+    assert known_as, "pcsc-tools knows this one"
+    found = json.loads(cad("reader", "list", "--json").stdout)["readers"][0]
+    assert (found["application"], found["known_as"]) == (False, list(known_as))
+    assert "perhaps:" in cad("reader", "list").stdout
+    refused = cad("card", "read")
+    assert refused.returncode == 10
+    assert f"it may be: {known_as[0]}" in refused.stderr
 
 
 def test_no_pcscd_is_said_with_exit_code_10_and_what_to_do(cad, pcscd):

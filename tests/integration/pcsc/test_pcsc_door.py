@@ -1,5 +1,6 @@
 """The door to PC/SC on the real pcscd, with software cards in its virtual readers."""
 
+import contextlib
 import re
 import subprocess
 import threading
@@ -111,6 +112,44 @@ def test_a_transaction_keeps_another_program_waiting(pcscd, make_card, insert):
             order.append("first")
         thread.join(10)
     assert order == ["first", "other"]
+
+
+def test_a_card_wanted_alone_is_refused_while_another_program_is_connected(pcscd, make_card, insert):
+    insert(make_card(ADDRESS))
+    with (
+        pcsc.connect(pcscd.readers[0]),
+        pytest.raises(CardInUseError, match="needs it alone") as caught,
+        pcsc.connect(pcscd.readers[0], exclusive=True),
+    ):
+        pass
+    assert "close the other program" in caught.value.advice
+
+
+@contextlib.contextmanager
+def connected(name: str, wait_s: float):
+    with pcsc.Context() as context, context.connect(name, wait_s=wait_s) as connection:
+        yield connection
+
+
+@pytest.mark.parametrize("connected_before", [False, True])
+def test_a_program_that_does_not_let_go_of_the_card_is_not_waited_for_without_end(
+    pcscd, make_card, insert, connected_before
+):
+    """Who gives up is told so, does not hang, and does not keep the card once it would be his turn."""
+    insert(make_card(ADDRESS))
+    name = pcscd.readers[0]
+    with pcsc.connect(name) as other, contextlib.ExitStack() as before:
+        if connected_before:
+            waiting = before.enter_context(pcsc.connect(name))
+        with other.transaction():
+            late = waiting.transaction(wait_s=0.2) if connected_before else connected(name, wait_s=0.2)
+            with pytest.raises(CardInUseError, match="another program uses the card alone"):
+                before.enter_context(late)
+            assert CardSession(other.transmit).read_info().address == ADDRESS
+        wait_until(lambda: pcsc.PATIENCE_NAME not in [t.name for t in threading.enumerate()], what="his turn to pass")
+        for _ in range(2):
+            with pcsc.connect(name) as connection, connection.transaction():
+                assert CardSession(connection.transmit).read_info().address == ADDRESS
 
 
 def test_a_card_pulled_in_the_middle_of_a_command_says_removed_at_once_and_ever_after(pcscd, insert):

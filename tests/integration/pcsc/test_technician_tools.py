@@ -5,8 +5,6 @@ import itertools
 import json
 import os
 import socket
-import time
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import httpx
@@ -20,8 +18,8 @@ from cad.field.report import ReportDocument
 from cad.field.work import FieldWork
 from protocol import card_number
 from tests.support.cards import OTHER_LADDER
-from tests.support.laptop import TechnicianLaptop, make_card
-from tests.support.technician import KAISA, FieldHeadend, field_headend
+from tests.support.laptop import make_card
+from tests.support.technician import KAISA
 
 pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("pcscd")]
 
@@ -30,20 +28,6 @@ CHROMIUM = "/usr/bin/chromium"
 LIMIT_S = 10.0
 expect.set_options(timeout=30_000)
 PASS_GREEN, FAIL_RED = "rgb(17, 107, 52)", "rgb(168, 22, 22)"
-
-
-@pytest.fixture
-async def headend(tmp_path: Path) -> AsyncIterator[FieldHeadend]:
-    async with field_headend(tmp_path) as made:
-        made.clock.set(time.time() - 3600)
-        await made.set_up(KAISA)
-        made.clock.set(time.time())
-        yield made
-
-
-@pytest.fixture
-def laptop(headend, pcscd, tmp_path) -> TechnicianLaptop:
-    return TechnicianLaptop(headend, tmp_path, pcscd.environment)
 
 
 @pytest.mark.slow
