@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cad.air.broadcast import FirstAir
+from cad.air.mass import Promised
 from cad.air.muxes import Allocation, LinkDownError, LinkEvent, LinkLost, LinkUp
 from cad.air.network import FIRST_HOUR_S, NetworkOnAir
 from cad.air.roster import Roster
@@ -23,6 +24,7 @@ from emm.seal import EmmSealer
 from tests.support.hand_clock import HandClock
 from tests.support.ledgers import open_store
 
+NOBODY = Promised()
 MASTER = bytes(range(32))
 BPS = 100_000
 CYCLE_MAX_S = 120.0
@@ -119,6 +121,7 @@ class HandAir:
             self.clock,
             Metrics(),
             self._aired.extend,
+            dict.fromkeys(self.grants.operators, 1.0),
         )
         self.network.load(*self.store.read(self._read))
         self._tasks = [self.loop.create_task(channel.run()) for channel in self.network.channels]
@@ -167,11 +170,13 @@ class HandAir:
     def take(self, orders: Sequence[Any]) -> list[Outcome]:
         """Commit orders in one batch, and send what has changed."""
         now = self.clock.now()
-        promises = {one.operator: self.network.promise(now) for one in orders}
+        promises = {one.operator: self.network.promise(one.operator, now) for one in orders}
         outcomes = self.store.commit(orders, now, promises)
         for outcome in outcomes:
             self._follow(outcome.closed)
-            self._follow(outcome.card_changes, None if outcome.reply is None else outcome.reply.on_air_by)
+            reply = outcome.reply
+            promised = NOBODY if reply is None else Promised(reply.on_air_by, reply.visible_by)
+            self._follow(outcome.card_changes, promised)
         return outcomes
 
     def do_due(self) -> None:
@@ -251,9 +256,9 @@ class HandAir:
             found += [(name, int.from_bytes(section[3:8], "big"), section) for section in sent]
         return found
 
-    def _follow(self, changes: Sequence[CardChange], on_air_by: float | None = None) -> None:
+    def _follow(self, changes: Sequence[CardChange], promised: Promised = NOBODY) -> None:
         for change in changes:
-            self.network.apply(change, on_air_by)
+            self.network.apply(change, promised)
 
     def _read(self, held: Any) -> tuple[Any, Any, list[OpenChange]]:
         now, operators = self.clock.now(), sorted(self.grants.operators)
