@@ -106,7 +106,6 @@ class Products:
             self._counts[offer_id] = len(granted)
             flat += granted.values()
         self._flat = np.array(flat, np.uint16)
-        self._choices: dict[tuple[int, str], tuple[int, ...]] = {}
         closings = connection.execute(_CLOSINGS).fetchall()
         self._closing = np.array([row.address for row in closings], np.uint64)
         self._closes_at = np.array([row.open_until for row in closings], np.uint32)
@@ -118,31 +117,35 @@ class Products:
         places = np.minimum(np.searchsorted(self._closing, addresses), len(self._closing) - 1)
         return np.where(self._closing[places] == addresses, np.minimum(ends, self._closes_at[places]), ends)
 
-    def chosen(self, offer_id: int, choice: str) -> tuple[int, ...]:
-        """Return the product_ids of a choice out of a mix; what is not listed or not granted is left out."""
-        key = (offer_id, choice)
-        if key not in self._choices:
-            listed = self._per_offer[offer_id]
-            self._choices[key] = tuple(listed[slug] for slug in json.loads(choice) if slug in listed)
-        return self._choices[key]
-
     def spread(
         self, offer_ids: npt.NDArray[np.int64], choices: Sequence[str | None]
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint16]]:
         """Return for each product of each row the row's place, and the product_id; of a mix those that were chosen."""
-        mixed = [(place, choice) for place, choice in enumerate(choices) if choice is not None]
         counts = self._counts[offer_ids]
-        counts[[place for place, _ in mixed]] = 0
+        mixed: dict[int, list[int]] = {}
+        for place, choice in enumerate(choices):
+            if choice is not None:
+                counts[place] = 0
+                mixed.setdefault(int(offer_ids[place]), []).append(place)
         places = np.repeat(np.arange(len(offer_ids), dtype=np.int64), counts)
         begins = np.repeat(np.cumsum(counts) - counts, counts)
         within = np.arange(len(places), dtype=np.int64) - begins
-        product_ids = self._flat[self._first[offer_ids][places] + within]
-        if not mixed:
-            return places, product_ids
-        chosen = [self.chosen(int(offer_ids[place]), choice) for place, choice in mixed]
-        more = np.repeat([place for place, _ in mixed], [len(one) for one in chosen])
-        ids = np.fromiter(chain.from_iterable(chosen), np.uint16, len(more))
-        return np.concatenate([places, more]), np.concatenate([product_ids, ids])
+        found = [(places, self._flat[self._first[offer_ids][places] + within])]
+        found += [
+            self._chosen(offer_id, rows_of, [choices[place] or "" for place in rows_of])
+            for offer_id, rows_of in mixed.items()
+        ]
+        return np.concatenate([one for one, _ in found]), np.concatenate([one for _, one in found])
+
+    def _chosen(
+        self, offer_id: int, places: list[int], choices: list[str]
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint16]]:
+        """Return the same for rows of one mix; what is not listed or not granted is left out."""
+        listed = self._per_offer[offer_id]
+        chosen: list[list[str]] = json.loads(f"[{','.join(choices)}]")
+        spread = np.repeat(np.array(places, np.int64), [len(one) for one in chosen])
+        ids = np.fromiter((listed.get(slug, 0) for slug in chain.from_iterable(chosen)), np.uint16, len(spread))
+        return spread[ids > 0], ids[ids > 0]
 
 
 def _plain(result: CursorResult[Any]) -> list[tuple[Any, ...]]:

@@ -101,6 +101,9 @@ def _take(kind: TypeAdapter[T], value: object, where: str, errors: list[FieldErr
         return None
     try:
         return kind.validate_json(json.dumps(value))
+    except RecursionError:
+        errors.append(FieldError(where, "is nested too deeply"))
+        return None
     except ValidationError as error:
         for details in error.errors(include_url=False, include_input=False, include_context=False):
             one = field_error(details)

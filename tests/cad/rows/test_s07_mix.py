@@ -1,17 +1,24 @@
 """S7: the customer chooses n of a list; all may be changed once in a calendar month; the first moment is shown."""
 
 import json
+from dataclasses import replace
+from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cad.ledger.decide.cards import new_card
 from cad.ledger.decide.civil import next_month
+from cad.ledger.decide.command import decide
+from cad.ledger.decide.common import Context
+from cad.ledger.working import OfferRow, WorkingSet
 from protocol.portal import commands
 from protocol.portal.errors import InvalidError
-from tests.support.hand_headend import HELSINKI, NUMBERS, HandHeadend, at, on_the_wall
+from protocol.portal.subscription_commands import SubscriptionPut
+from tests.support.hand_headend import GRANTS, HELSINKI, NUMBERS, HandHeadend, at, on_the_wall
 
 A, B = NUMBERS[:2]
 
@@ -37,6 +44,62 @@ def test_a_month_is_left_by_its_last_second_and_by_no_other(moment: int, zone: s
     place = ZoneInfo(zone)
     begins = next_month(moment, place)
     assert moment < begins == next_month(begins - 1, place) < next_month(begins, place)
+
+
+LISTED = ["basic", "film", "news", "sport"]
+
+
+class Rule:
+    """The rule once more, as a customer would say it: in which months of Helsinki was something given up."""
+
+    def __init__(self) -> None:
+        self.held: set[str] = set()
+        self.changed_in: set[tuple[int, int]] = set()
+
+    def takes(self, choice: set[str], now: int) -> bool:
+        """Whether a choice is taken at that moment."""
+        local = datetime.fromtimestamp(now, HELSINKI)
+        if not self.held <= choice:
+            if (local.year, local.month) in self.changed_in:
+                return False
+            self.changed_in.add((local.year, local.month))
+        self.held = choice
+        return True
+
+
+@pytest.mark.slow
+@settings(max_examples=40)
+@given(
+    st.integers(at("2026-01-01 00:00"), at("2029-01-01 00:00")),
+    st.lists(
+        st.tuples(
+            st.integers(0, 3 * 86_400) | st.integers(0, 40 * 86_400),
+            st.sampled_from([2, 3]),
+            st.lists(st.sampled_from(LISTED), min_size=3, max_size=3, unique=True),
+        ),
+        min_size=2,
+        max_size=25,
+    ),
+)
+def test_over_years_nobody_gives_up_something_twice_in_a_month(
+    now: int, steps: list[tuple[int, int, list[str]]]
+) -> None:
+    """Two mixes, of two and of three channels, chosen at random moments, against the rule in the customer's words."""
+    state, grant, rule = WorkingSet(), GRANTS.operators["karjaa"], Rule()
+    state.cards[1] = replace(new_card(1, Context("karjaa", grant, now)), state="active")
+    for number in (2, 3):
+        state.add_offer(
+            OfferRow(number, "karjaa", f"mix-{number}", 0, "mix", "{}", None, json.dumps(LISTED), now, choose=number)
+        )
+    for rev, (later, size, chosen) in enumerate(steps):
+        now += later
+        choice = sorted(chosen[:size])
+        command = SubscriptionPut(subscription="s", rev=rev, card=1, offer=f"mix-{size}", choice=tuple(choice))
+        decision = decide(command, state, Context("karjaa", grant, now))
+        assert (decision.code == "ok") == rule.takes(set(choice), now), (rev, decision)
+        state.apply(decision.card_rows, None, decision.subscription_rows)
+        months = [(one.year, one.month) for one in [datetime.fromtimestamp(decision.next_change_at or 0, HELSINKI)]]
+        assert not rule.changed_in & set(months), "the moment shown lies in a month that is still free"
 
 
 @pytest.fixture

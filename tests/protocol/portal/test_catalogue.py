@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from protocol.portal import catalogue
 from protocol.portal.catalogue import CatalogueError
@@ -92,6 +94,45 @@ def test_everything_that_is_wrong_is_said_at_once() -> None:
 )
 def test_what_is_no_catalogue_is_refused(found: object, field: str) -> None:
     assert list(wrong(found)) == [field]
+
+
+NOTHING_OR_ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@pytest.mark.slow
+@settings(max_examples=60)
+@given(
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "operator": st.just("karjaa") | NOTHING_OR_ANYTHING,
+            "headings": NOTHING_OR_ANYTHING,
+            "offers": st.lists(
+                st.fixed_dictionaries({}, optional=dict.fromkeys([*SPORT, "heading"], NOTHING_OR_ANYTHING))
+                | st.just(SPORT)
+            ),
+            "more": NOTHING_OR_ANYTHING,
+        },
+    )
+)
+def test_anything_is_a_catalogue_or_says_why_not(found: dict[str, Any]) -> None:
+    try:
+        read = catalogue.read(found)
+    except CatalogueError as error:
+        read = None
+        said = error.errors
+    assert said if read is None else read.offers
+
+
+def test_what_is_nested_too_deeply_is_refused() -> None:
+    deep: list[Any] = []
+    for _ in range(5_000):
+        deep = [deep]
+    assert wrong(document(SPORT | {"terms": deep})) == {"offers.0": "is nested too deeply"}
 
 
 def test_an_offer_has_the_fields_of_the_command() -> None:
