@@ -12,6 +12,7 @@ from cad.cli.options import DEFAULT_CONFIG, DEFAULT_SOCKET
 from cad.errors import (
     CadError,
     CatalogueChangedError,
+    CatalogueFileError,
     CheckFailedError,
     DaemonUnreachableError,
     NotFoundError,
@@ -28,6 +29,7 @@ ERRORS: Final[dict[str, type[Exception]]] = {
     "NotFoundError": NotFoundError,
     "AuditBroken": CheckFailedError,
     "CatalogueChangedError": CatalogueChangedError,
+    "CatalogueError": CatalogueFileError,
     "LedgerUnavailable": LedgerError,
     "NumbersUsedUpError": NumbersUsedUpError,
     "StockRefusedError": StockRefusedError,

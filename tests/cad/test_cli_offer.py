@@ -5,10 +5,12 @@ import getpass
 import json
 import os
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from cad.cli import main as cli_main
@@ -102,6 +104,7 @@ def changes(found: dict[str, Any]) -> dict[str, str]:
     return {one["offer"]: one["change"] for one in found["offers"]}
 
 
+@pytest.mark.slow
 def test_a_dry_run_shows_everything_and_does_nothing(desk: Desk) -> None:
     desk.commit(
         offer(), offer("o2", offer="old"), assign(), subscribe(), subscribe("s2", subscription="s-2", offer="old")
@@ -144,20 +147,31 @@ def test_loading_is_a_command_for_each_offer_in_the_audit_with_who_gave_it(desk:
     assert asyncio.run(desk.ledger.audit_verify()).seq > 0
 
 
+def test_the_unit_lets_the_daemon_see_who_asks() -> None:
+    unit = Path("systemd/cad.service").read_text()
+    assert not [line for line in unit.splitlines() if line.startswith("PrivateUsers=") and not line.endswith("no")]
+
+
+def test_a_catalogue_that_only_the_daemon_can_refuse_is_refused_in_words(desk: Desk) -> None:
+    socket = httpx.HTTPTransport(uds=str(desk.folder / "s"))
+    with httpx.Client(transport=socket, base_url="http://cad") as client:
+        for content in (b"no JSON", b"[]", b'{"catalogue": {"operator": "karjaa"}}', b"[" * 100_000, b" " * 5_000_000):
+            answer = client.post("/v1/offers/load", content=content)
+            assert (answer.status_code, answer.json()["error"]["type"]) == (400, "CatalogueError")
+        assert client.get("/v1/offers", params={"operator": ""}).status_code == 404
+
+
 def test_loading_again_does_nothing(desk: Desk) -> None:
     assert desk.load("--yes")[0] == ExitCode.OK
     written = len(desk.audit())
     code, shown = desk.load("--yes")
     assert (code, shown.splitlines()[-1]) == (ExitCode.OK, "there is nothing to do")
     assert len(desk.audit()) == written
-    document = json.dumps({"operator": "karjaa", "offers": json.loads(desk.load("--json", "--dry-run")[1])["offers"]})
-    assert '"change": "changed"' not in document
+    assert set(changes(desk.load_json("--dry-run")[1]).values()) == {"unchanged"}
 
 
 def test_json_and_toml_say_the_same(desk: Desk) -> None:
     desk.load("--yes")
-    import tomllib
-
     path = desk.folder / "catalogue.json"
     path.write_text(json.dumps(tomllib.loads(CATALOGUE)))
     code, shown = desk.cad("offer", "load", str(path), "--dry-run", "--json")
@@ -185,6 +199,7 @@ def test_without_anybody_to_ask_it_wants_to_be_told(desk: Desk) -> None:
     assert desk.offers() == {}
 
 
+@pytest.mark.slow
 def test_what_the_headend_would_refuse_is_shown_and_nothing_is_done(desk: Desk) -> None:
     refused = CATALOGUE.replace('["sport", "news"]', '["sport", "opera"]').replace(
         "price =", 'requires = ["tv"]\nprice ='
@@ -210,6 +225,7 @@ def test_a_mix_does_not_become_a_package(desk: Desk) -> None:
     )
 
 
+@pytest.mark.slow
 def test_operators_do_not_meet(desk: Desk) -> None:
     desk.commit(offer("k1", "kaspnet", offer="theirs"))
     assert desk.load("--yes")[0] == ExitCode.OK
@@ -261,6 +277,7 @@ def test_offers_that_changed_since_they_were_shown_are_left_alone(desk: Desk, mo
     assert list(desk.offers()) == ["basic"]
 
 
+@pytest.mark.slow
 def test_the_list_stands_under_its_headings(desk: Desk) -> None:
     desk.load("--yes")
     desk.commit(
