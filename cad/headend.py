@@ -69,6 +69,7 @@ class HeadendView:
                 }
                 for network in self._on_air.networks.values()
             ],
+            "messages_on_air": sum(one["on_air"] for one in self._on_air.notices.facts()),
             "ecmg": self._ecmg(),
         }
 
@@ -94,6 +95,10 @@ class HeadendView:
             "now": clocks.spell(self._clock.now()),
             "multiplexes": [facts for network in self._on_air.networks.values() for facts in network.facts()],
         }
+
+    def messages(self) -> Document:
+        """What is shown on the screen now, or will be."""
+        return {"now": clocks.spell(self._clock.now()), "messages": self._on_air.notices.facts()}
 
     async def audit_verify(self) -> Document:
         """Verify the whole audit chain. Raises AuditBroken."""

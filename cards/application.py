@@ -231,7 +231,7 @@ class CardApplication:
         except DecodeError:
             raise _RefusedError(StatusWord.NOT_UNDERSTOOD) from None
         if not part.addresses(self._memory.address):
-            raise _RefusedError(StatusWord.NOT_FOR_THIS_CARD)
+            raise _RefusedError(StatusWord.FOR_OTHERS)
         if not number or not part.piece:
             raise _RefusedError(StatusWord.NOT_UNDERSTOOD)
         numbers = (number, header.part, header.last_part)

@@ -32,7 +32,15 @@ from protocol import card_number, receiver_number
 ANSWER_MAX: Final = 65_536
 """More than any answer of the application; a card that goes on answering is broken."""
 
-TAKEN: Final = frozenset({StatusWord.OK, StatusWord.PART_HELD, StatusWord.ALREADY_HELD, StatusWord.OLDER_VERSION})
+TAKEN: Final = frozenset(
+    {
+        StatusWord.OK,
+        StatusWord.PART_HELD,
+        StatusWord.ALREADY_HELD,
+        StatusWord.OLDER_VERSION,
+        StatusWord.FOR_OTHERS,
+    }
+)
 """The answers to an EMM with which nothing is wrong."""
 
 

@@ -26,6 +26,7 @@ class StatusWord(IntEnum):
     NOT_AUTHENTIC = 0x9105
     NOT_UNDERSTOOD = 0x9106
     UNKNOWN_KEY_VERSION = 0x9107
+    FOR_OTHERS = 0x9109
     NO_RIGHT = 0x9201
     RIGHT_NOT_BEGUN = 0x9202
     RIGHT_ENDED = 0x9203
@@ -81,6 +82,7 @@ EXPLANATIONS: Final[dict[StatusWord, Explanation]] = {
     StatusWord.UNKNOWN_KEY_VERSION: Explanation(
         "sealed under a key version that this card does not have", "personalise the card anew, or replace it"
     ),
+    StatusWord.FOR_OTHERS: Explanation("the message is for other cards that can open it; nothing was kept", ""),
     StatusWord.NO_RIGHT: Explanation(
         "the card has no right to this service", f"look at: cad explain CARD CHANNEL; if it is ordered, {_WAIT}"
     ),

@@ -142,13 +142,17 @@ class CalendarSettings(Table):
 
 
 class CarouselSettings(Table):
-    """[carousel] How often an EMM is sent. `new_share` is the most of the rate that never-sent changes may take."""
+    """[carousel] How often an EMM is sent. `new_share` is the most of the rate that never-sent changes may take.
+
+    `message_share` is the most that messages on the screen may take.
+    """
 
     first_transmission_s: Annotated[float, Field(gt=0, le=3600)] = 10
     first_hour_repeat_s: Annotated[float, Field(gt=0, le=3600)] = 60
     cycle_s: Annotated[float, Field(gt=0, le=604_800)] = 1800
     min_repeat_s: Annotated[float, Field(ge=0, le=3600)] = 1.0
     new_share: Annotated[float, Field(ge=0.05, le=0.95)] = 0.8
+    message_share: Annotated[float, Field(ge=0.005, le=0.5)] = 0.05
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:

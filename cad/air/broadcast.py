@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -19,6 +19,7 @@ from config.settings import Outlet, StreamSettings
 from emm.carousel import RESEND_HORIZON_S, Carousel, Forecast
 from emm.errors import EmmError
 from emm.pacer import PACKET_BITS, Pacer, cost_bits
+from emm.rotation.notices import NoticeEmm, NoticeTurns
 from protocol.mpegts.packet import LAST_FREE_PID, Packing, SectionPacketizer
 
 log = structlog.get_logger("cad.air.broadcast")
@@ -26,9 +27,14 @@ log = structlog.get_logger("cad.air.broadcast")
 QUEUE_AT_MUX_S: Final = 5.0
 """How much a multiplexer may hold in its queue; a new connection purges it, so that much is sent again."""
 
+MESSAGE_SHARE: Final = 0.05
+NOTICE_RING: Final = "notice"
+
 TICK_S: Final = 0.01
 IDLE_MAX_S: Final = 1.0
-RING_NAMES: Final = ("new", "bulk", "fresh", "hour", "base")
+RING_NAMES: Final = ("new", "bulk", "fresh", "hour", "base", NOTICE_RING)
+NOTICE: Final = -1
+"""Stands for the slot of a section that is no card's EMM."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +81,7 @@ class Channel:
         clock: Clock,
         metrics: Metrics,
         aired: Callable[[Sequence[FirstAir]], None],
+        message_share: float = MESSAGE_SHARE,
     ) -> None:
         self.settings = settings
         self.link = link
@@ -83,6 +90,8 @@ class Channel:
         self._clock = clock
         self._metrics = metrics
         self._aired = aired
+        self.notices = NoticeTurns(message_share)
+        self._notices_sent: dict[int, tuple[int, float]] = {}  # by number: how many EMMs, and when the last
         self._pacer = Pacer(burst_s=settings.burst_ms / 1000)
         self._packetizer = _packetizer(settings)
         # A batch may bring out the packet held back before it, and end in one that is half empty.
@@ -124,13 +133,41 @@ class Channel:
         changed_at = self._monotonic_at(committed_at)
         self.carousel.restore(slot, self.size(sections), self._clock.monotonic(), changed_at, operator)
 
+    @property
+    def carousel_bps(self) -> float:
+        """The rate that cards' EMMs can count on: what notices may take is taken off."""
+        return self.link.allocated_bps * (1 - self.notices.share)
+
+    def set_notices(self, notices: Mapping[int, tuple[float, Sequence[tuple[bytes, ...]]]]) -> None:
+        """Send these notices from now on, and no others: by number the spacing in seconds, and the sections of EMMs."""
+        priced = [
+            NoticeEmm(number, index, tuple((data, self._cost(data)) for data in sections), repeat_s)
+            for number, (repeat_s, emms) in notices.items()
+            for index, sections in enumerate(emms)
+        ]
+        self.notices.put(priced, self._clock.monotonic())
+        self._notices_sent = {number: sent for number, sent in self._notices_sent.items() if number in notices}
+        self.yield_share()
+        self._wake.set()
+
+    def yield_share(self) -> None:
+        """Leave notices a tenth of their share while changes and repeats are short of bandwidth without the rest."""
+        rest = self.link.allocated_bps * (1 - self.notices.full_share)
+        short = len(self.notices) > 0 and bool(self.carousel.shortfalls(rest))
+        self.notices.squeeze(short, self._clock.monotonic())
+        self.carousel.set_rate(self.carousel_bps)
+
+    def notice_facts(self, number: int) -> tuple[int, float | None]:
+        """How many EMMs of a notice have gone out here since the daemon's start, and when the last (Unix seconds)."""
+        return self._notices_sent.get(number, (0, None))
+
     def size(self, sections: Sequence[int]) -> int:
         """Bytes that sections of these sizes take on the air here."""
         return bytes_on_air([cost_bits(size, self.settings.packing) for size in sections])
 
     def forecast(self, sections: Sequence[int], operator: int = 0) -> Forecast:
         """What can be promised for changes that an operator makes now."""
-        return self.carousel.forecast(self._clock.monotonic(), self.size(sections), self.link.allocated_bps, operator)
+        return self.carousel.forecast(self._clock.monotonic(), self.size(sections), self.carousel_bps, operator)
 
     def _monotonic_at(self, unix_time: float) -> float:
         return self._clock.monotonic() - max(0.0, self._clock.now() - unix_time)
@@ -221,7 +258,17 @@ class Channel:
         return datagrams
 
     def _draw(self, now: float) -> None:
-        """Put the sections of the next card in the queue; a card whose EMM cannot be made is left out aloud."""
+        """Put what goes out next in the queue: a section of a notice within their share, or the sections of a card.
+
+        A card whose EMM cannot be made is left out aloud.
+        """
+        if (notice := self.notices.pop(now)) is not None:
+            self._queue.append(_Section(notice.section, notice.bits, NOTICE, (), now, notice.last))
+            if notice.last:
+                self._sent_emms[NOTICE_RING].inc()
+                times, _ = self.notice_facts(notice.number)
+                self._notices_sent[notice.number] = (times + 1, self._clock.now())
+            return
         while (turn := self.carousel.pop(now)) is not None:
             slot = turn.slot
             changes = self._waiting.pop(slot, ())
@@ -232,14 +279,17 @@ class Channel:
                 log.error("a card's EMM cannot be made", multiplex=self.multiplex, slot=slot, error=str(error))
                 continue
             self._sent_emms[turn.ring].inc()
-            # A section begins in a packet only where its header fits whole: up to three bytes are lost before it.
-            lost = 0 if self._packetizer is None else 3
-            costs = [cost_bits(len(data) + lost, self.settings.packing) for data in sections]
+            costs = [self._cost(data) for data in sections]
             self.carousel.resize(slot, bytes_on_air(costs))
             last = len(sections) - 1
             for part, (data, bits) in enumerate(zip(sections, costs, strict=True)):
                 self._queue.append(_Section(data, bits, slot, changes if part == last else (), now, part == last))
             return
+
+    def _cost(self, section: bytes) -> int:
+        # A section begins in a packet only where its header fits whole: up to three bytes are lost before it.
+        lost = 0 if self._packetizer is None else 3
+        return cost_bits(len(section) + lost, self.settings.packing)
 
     async def _pause(self) -> None:
         """Wait until something may go: in ticks, so that a fast stream does not cost a core; woken by a change."""
@@ -248,7 +298,8 @@ class Channel:
             pause = max(self._pacer.next_at(self._queue[0].bits + self._stuffing, now) - now, 0.0)
             await self._clock.sleep(min(max(pause, TICK_S), 1.0))
             return
-        idle = min(max(self.carousel.next_at(now) - now, TICK_S), IDLE_MAX_S)
+        due = min(self.carousel.next_at(now), self.notices.next_at(now))
+        idle = min(max(due - now, TICK_S), IDLE_MAX_S)
         await self._clock.wait(self._wake, idle)
 
     def _put_back(self, section: _Section) -> None:
@@ -267,7 +318,8 @@ class Channel:
                 self._lost(now, now if heard_at is None else heard_at)
             case Allocation(bps=bps):
                 self._pacer.set_rate(bps, now)
-                self.carousel.set_rate(bps)
+                self.notices.set_rate(bps, now)
+                self.carousel.set_rate(self.carousel_bps)
                 self._metrics.allocated.labels(self.multiplex).set(bps)
                 self._wake.set()
             case ChangedOver():
@@ -277,6 +329,8 @@ class Channel:
         """Send again what may not have arrived since the multiplexer was last heard, or not have left its queue."""
         since = min(now, heard_at, *(one.drawn_at for one in (*self._on_its_way, *self._queue)))
         self._pacer.set_rate(0, now)
+        self.notices.set_rate(0, now)
+        self.notices.again(now)
         self._metrics.allocated.labels(self.multiplex).set(0)
         for section in self._queue:
             self._put_back(section)

@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 import structlog
 
-from cad.air.broadcast import Channel, FirstAir, WaitingChange, resend_horizon_s
+from cad.air.broadcast import NOTICE_RING, Channel, FirstAir, WaitingChange, resend_horizon_s
 from cad.air.links import Link
 from cad.air.mass import Promised
 from cad.air.mux_pair import MAIN, MuxPair
@@ -23,7 +23,7 @@ from cad.frame.metrics import Metrics
 from cad.ledger.model import CardChange, OpenChange
 from config.settings import CarouselSettings, NetworkSettings, Outlet
 from emm.calendar import Calendar
-from emm.carousel import Carousel, CarouselPolicy
+from emm.carousel import Carousel, CarouselPolicy, RingFacts
 from emm.errors import EmmError
 from emm.pacer import cost_bits
 from emm.seal import EmmSealer, section_sizes
@@ -69,6 +69,7 @@ class NetworkOnAir:
                 clock,
                 metrics,
                 aired,
+                carousel.message_share,
             )
             for outlet in settings.outlets
         )
@@ -143,8 +144,12 @@ class NetworkOnAir:
         forecasts = [channel.forecast(TYPICAL_SECTIONS, number) for channel in self.channels]
         if any(math.isinf(one.first_s + one.repeat_s) for one in forecasts):
             return Told(None, None, "no time can be told while a multiplex has no bandwidth; the change is kept")
-        short = any(channel.carousel.shortfalls(channel.link.allocated_bps) for channel in self.channels)
+        short = any(channel.carousel.shortfalls(channel.carousel_bps) for channel in self.channels)
         return Promise(now, forecasts, pending, short)
+
+    def key_versions(self) -> tuple[int, ...]:
+        """Versions of the keys that cards of this network have; the first one where there is no card yet."""
+        return self.roster.key_versions() or (1,)
 
     def _sections(self, slot: int) -> tuple[int, ...]:
         try:
@@ -199,7 +204,7 @@ class NetworkOnAir:
                         "limit_s": _finite(ring.limit_s),
                         "cycle_s": _finite(ring.cycle_s),
                     }
-                    for ring in channel.carousel.cycle_facts(channel.link.allocated_bps)
+                    for ring in (*channel.carousel.cycle_facts(channel.carousel_bps), *notice_ring(channel))
                 ],
             }
             for channel in self.channels
@@ -224,7 +229,7 @@ class NetworkOnAir:
         """Why the promise cannot, or soon will not, be kept on a channel; empty while its link is down."""
         if not channel.link.ready:
             return []
-        rate = channel.link.allocated_bps
+        rate = channel.carousel_bps
         return channel.carousel.shortfalls(rate) or channel.carousel.outlook(rate)
 
     def look(self, health: Health, backlog_s: float, pending: Callable[[str], int]) -> None:
@@ -233,6 +238,7 @@ class NetworkOnAir:
             self._look_at_promise(operator, health, pending(operator))
         now = self._clock.monotonic()
         for channel in self.channels:
+            channel.yield_share()
             name = channel.multiplex
             up = channel.link.ready
             health.set("link", up, "" if up else channel.link.last_error or "not connected yet", subject=name)
@@ -247,9 +253,17 @@ class NetworkOnAir:
             self._metrics.oldest_unsent.labels(name).set(oldest)
             late = oldest > backlog_s
             health.set("backlog", not late, f"a change waits for {oldest:.0f} s" if late else "", subject=name)
-            for ring in channel.carousel.cycle_facts(channel.link.allocated_bps):
+            for ring in channel.carousel.cycle_facts(channel.carousel_bps):
                 self._metrics.ring_cards.labels(name, ring.name).set(ring.cards)
                 self._metrics.cycle_seconds.labels(name, ring.name).set(ring.cycle_s)
+
+
+def notice_ring(channel: Channel) -> list[RingFacts]:
+    """The notices of a channel as a ring of EMMs, where there are any; none of them has a limit."""
+    notices = channel.notices
+    if not len(notices):
+        return []
+    return [RingFacts(NOTICE_RING, len(notices), notices.bits // 8, math.inf, notices.cycle_s)]
 
 
 def carried_by(link: Link) -> str | None:

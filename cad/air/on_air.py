@@ -15,6 +15,7 @@ from cad.air.links import link_to, tasks_of
 from cad.air.mass import MassChanges, Promised
 from cad.air.mux_pair import MuxPair
 from cad.air.network import FIRST_HOUR_S, NetworkOnAir
+from cad.air.notices import NoticeBoard
 from cad.air.promises import Promise, Told, is_urgent
 from cad.air.roster import CardBlock, RightBlock, join_cards
 from cad.errors import NotFoundError
@@ -28,6 +29,7 @@ from cad.ledger.model import CardChange, OpenChange, Outcome
 from config.settings import NetworkSettings, Settings
 from emm.calendar import Calendar
 from emm.keys import KeyLadder
+from emm.notices.seal import NoticeSealer
 from emm.seal import EmmSealer
 
 log = structlog.get_logger("cad.air.on_air")
@@ -59,6 +61,9 @@ class OnAir:
         self._health = health
         self._supervisor = supervisor
         self._networks: dict[str, NetworkOnAir] = {}
+        self.notices = NoticeBoard(
+            lambda: self._networks, lambda: self.settings, ledger, NoticeSealer(ladder), clock, metrics
+        )
         self._network_of: dict[str, str] = {}
         # Commits go on while a network is read from the ledger: what they change is applied on top.
         self._building: dict[str, list[tuple[CardChange, Promised, bool]]] = {}
@@ -76,6 +81,7 @@ class OnAir:
         self._network_of = {operator.id: operator.network for operator in self.settings.operators}
         for network in self.settings.networks:
             await self._start_network(network)
+        self._supervisor.start("messages", self.notices.run)
 
     async def rebuild(self, settings: Settings) -> list[str]:
         """Follow changed settings: networks that changed are built anew. Returns their ids."""
@@ -92,6 +98,7 @@ class OnAir:
                 await self._stop_network(name, gone=wanted.get(name))
         for name in changed:
             await self._start_network(wanted[name])
+        self.notices.wake()
         return changed
 
     def steps(self) -> list[Step]:
@@ -109,6 +116,8 @@ class OnAir:
             reply = outcome.reply
             promised = Promised() if reply is None else Promised(reply.on_air_by, reply.visible_by)
             self.apply(outcome.card_changes, promised)
+        if any(outcome.messages for outcome in outcomes):
+            self.notices.wake()
 
     def apply(self, changes: Sequence[CardChange], promised: Promised = NOTHING) -> None:
         """Take changed cards to the multiplexes of their networks: a few at once, very many by and by."""
@@ -210,6 +219,7 @@ class OnAir:
         for channel in self._channels():
             await self._supervisor.stop(f"channel {channel.multiplex}")
         await self._supervisor.stop("mass changes")
+        await self._supervisor.stop("messages")
         await self._supervisor.stop("air log")
 
     async def _close_links(self) -> None:

@@ -191,6 +191,10 @@ class Roster:
         receiver = self._receivers[slot]
         return Traits(receiver) if receiver else NO_TRAITS
 
+    def key_versions(self) -> tuple[int, ...]:
+        """Versions of keys that cards have, rising."""
+        return tuple(sorted(set(self._key_versions.tobytes())))
+
     def typical_sizes(self) -> npt.NDArray[np.uint16]:
         """Size in bytes to reckon with for each slot's EMM before it has been sealed once."""
         counts = np.diff(self._first.astype(np.int64))

@@ -46,6 +46,7 @@ COMMANDS: Final[dict[str, Entry]] = {
     "keys": Entry("cad.cli.keys:group", "Make the master key, or show its fingerprint."),
     "offer": Entry("cad.cli.offer:group", "List offers, or load a whole catalogue."),
     "probe": Entry("cad.cli.probe:command", "Listen to a transport stream: what do receivers really get?"),
+    "message": Entry("cad.cli.message:group", "See the messages and fingerprints that are on the air."),
     "monitor-camd": Entry("cad.cli.monitor_camd:command", "Let a monitoring receiver watch with a card in a reader."),
     "multiplex": Entry("cad.cli.multiplex:group", "Choose the multiplexer that carries a stream."),
     "reader": Entry("cad.cli.reader:group", "List or watch card readers."),

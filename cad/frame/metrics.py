@@ -113,6 +113,9 @@ class Metrics:
             "cad_cycle_seconds", "Time of one turn of a ring at the present rate", ring, registry=here
         )
         self.ring_cards = Gauge("cad_ring_cards", "Cards on a ring", ring, registry=here)
+        self.messages_active = Gauge(
+            "cad_messages_active", "Messages and fingerprints on the air", ["operator"], registry=here
+        )
         self.shortfall = Gauge(
             "cad_shortfall", "1 when the rate is too low for the promised repetition", mux, registry=here
         )

@@ -72,6 +72,9 @@ def _control_routes(headend: Headend, health: Health) -> list[Route]:
     async def carousel(_request: Request) -> Response:
         return JSONResponse(headend.carousel())
 
+    async def messages(_request: Request) -> Response:
+        return JSONResponse(headend.messages())
+
     async def audit_verify(_request: Request) -> Response:
         return JSONResponse(await headend.audit_verify())
 
@@ -88,6 +91,7 @@ def _control_routes(headend: Headend, health: Health) -> list[Route]:
         Route("/v1/status", status),
         Route("/v1/explain/{card}", explain),
         Route("/v1/carousel", carousel),
+        Route("/v1/messages", messages),
         Route("/v1/audit/verify", audit_verify),
         Route("/v1/audit/export", audit_export),
         Route("/v1/check", check),

@@ -24,6 +24,10 @@ class Headend(Protocol):
         """Return what each multiplex sends: rate, rings with cards and cycle, oldest unsent change, shortfalls."""
         ...
 
+    def messages(self) -> Document:
+        """Return the messages and fingerprints on the air or to come, and how often each was sent where."""
+        ...
+
     async def audit_verify(self) -> Document:
         """Verify the whole audit chain. Raises the ledger's AuditBroken."""
         ...

@@ -44,6 +44,7 @@ class Counters:
     outbox_seq: int
     offer_id: int
     subscription_id: int
+    message_number: int
     head: AuditHead
     revision_floor: int = 0
     facts: dict[str, int] = field(default_factory=dict)
@@ -79,12 +80,14 @@ class Batch:
             self.state = rows.load(connection, orders, self.now)
             self.state.next_offer_id = self.counters.offer_id
             self.state.next_subscription_id = self.counters.subscription_id
+            self.state.next_message_number = self.counters.message_number
             closed = due.catch_up(self)
         outcomes = [self._take(one) for one in intakes]
         if closed:
             outcomes[0] = replace(outcomes[0], closed=tuple(closed))
         self.counters.offer_id = self.state.next_offer_id
         self.counters.subscription_id = self.state.next_subscription_id
+        self.counters.message_number = max(self.counters.message_number, self.state.next_message_number)
         self.writes.flush(connection, self.state)
         return outcomes
 
@@ -114,7 +117,7 @@ class Batch:
         self._remember(order, answer, reply.retryable, before)
         outcome = self._answer(order, reply, answer, changes)
         self.publish_facts()
-        return outcome
+        return outcome if decision.message_row is None else replace(outcome, messages=True)
 
     def _decide(self, order: Order) -> Decision:
         """Decide; whatever goes wrong unexpectedly concerns this one command only."""
@@ -140,6 +143,10 @@ class Batch:
             self.events_changed |= offer.event
             self.state.add_event_keys(decision.event_keys)
             writes.event_keys += [(one.product_id, one.epoch, one.offer_id, one.until) for one in decision.event_keys]
+        if (message := decision.message_row) is not None:
+            name = (message.operator, message.message)
+            (writes.messages if name in self.state.messages else writes.new_messages).add(name)
+            self.state.add_message(message)
         told: list[Fact] = list(decision.card_facts)
         followed: list[SubscriptionRow] = []
         for row in decision.subscription_rows:

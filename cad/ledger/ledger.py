@@ -12,10 +12,11 @@ from sqlalchemy import Connection
 
 from cad.air.roster import CardBlock, RightBlock
 from cad.frame.clock import Clock
-from cad.ledger import copying, reading, upkeep
+from cad.ledger import copying, messages, reading, upkeep
 from cad.ledger.batch import Batch
 from cad.ledger.copying import Copied
 from cad.ledger.errors import LedgerUnavailable
+from cad.ledger.messages import OnAirMessage
 from cad.ledger.model import (
     AuditHead,
     CardChange,
@@ -35,6 +36,7 @@ from cad.ledger.store import Store
 
 AUDIT_STEP: Final = 2_000
 CHANGES_STEP: Final = 5_000
+MESSAGE_STEP: Final = 5_000
 RECOVER_FIRST_S: Final = 0.5
 RECOVER_MAX_S: Final = 30.0
 
@@ -300,6 +302,20 @@ class Ledger:
             )
             for change in found:
                 yield change
+
+    async def messages(self, operators: Sequence[str]) -> list[OnAirMessage]:
+        """Return the messages that operators have on the air, or ordered for later."""
+        now = self._clock.now()
+        return await self._run(self._store.read, lambda held: messages.active(held, operators, now))
+
+    async def message_cards(self, message: OnAirMessage) -> AsyncIterator[list[tuple[int, int]]]:
+        """Yield (address, key version) of the cards that a message is for at present, in blocks, rising by address."""
+        now, after = self._clock.now(), -1
+        while block := await self._run(
+            self._store.read, lambda held, at=after: messages.recipients(held, message, now, at, MESSAGE_STEP)
+        ):
+            after = block[-1][0]
+            yield block
 
     async def prune(self) -> None:
         """Forget what is older than the options say, in small steps between other work."""

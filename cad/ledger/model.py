@@ -63,7 +63,10 @@ class EventWindow:
 
 @dataclass(frozen=True, slots=True)
 class OperatorGrant:
-    """What the headend lets one operator do: product slug → product_id, address ranges (both ends included)."""
+    """What the headend lets one operator do: product slug → product_id, address ranges (both ends included).
+
+    `services`: of the products, slug → service_id.
+    """
 
     network: str
     products: Mapping[str, int]
@@ -71,6 +74,7 @@ class OperatorGrant:
     multiplexes: tuple[str, ...]
     time_zone: str = "UTC"
     events: EventGrant | None = None
+    services: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def zone(self) -> ZoneInfo:
@@ -96,13 +100,18 @@ class Grants:
         for operator in settings.operators:
             network = networks[operator.network]
             product_ids = {product.id: product.product_id for product in network.products}
+            sold = {slug for one in network.products if one.id in operator.products for slug in one.services}
+            events = _event_grant(settings, operator, network)
+            if events is not None:
+                sold |= events.services
             operators[operator.id] = OperatorGrant(
                 network=network.id,
                 products={slug: product_ids[slug] for slug in operator.products},
                 ranges=tuple((one.first, one.last) for one in operator.card_ranges),
                 multiplexes=tuple(outlet.id for outlet in network.outlets),
                 time_zone=operator.time_zone,
-                events=_event_grant(settings, operator, network),
+                events=events,
+                services={one.id: one.service_id for one in network.services if one.id in sold},
             )
         return cls(operators)
 
@@ -260,12 +269,14 @@ class Outcome:
     """What became of one message of a batch: its answer, and the cards whose content may have changed.
 
     `closed`: cards whose time had come just before; they changed by the clock, not by the message.
+    `messages`: what is to be shown on the screen may have changed.
     """
 
     code: Code
     reply: Reply | None
     card_changes: tuple[CardChange, ...] = ()
     closed: tuple[CardChange, ...] = ()
+    messages: bool = False
 
     @property
     def card_change(self) -> CardChange | None:

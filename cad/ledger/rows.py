@@ -23,11 +23,12 @@ from sqlalchemy import (
     update,
 )
 
-from cad.ledger import schema
+from cad.ledger import messages, schema
 from cad.ledger.model import Order
 from cad.ledger.working import SAID_S, Answered, CardRow, EventKey, FactRow, OfferRow, SubscriptionRow, WorkingSet
 from protocol.portal.card_commands import CardReplace
 from protocol.portal.invoice import InvoiceReplay
+from protocol.portal.message_commands import CardFingerprint, CardMessage, MessagePut, MessageWithdraw
 from protocol.portal.offer_commands import EVENT, OfferPut, OfferWithdraw
 from protocol.portal.snapshot import SnapshotCommand
 from protocol.portal.subscription_commands import SubscriptionEnd, SubscriptionPut
@@ -81,6 +82,7 @@ class Needs:
     offers: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     subscriptions: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     cards: set[int] = field(default_factory=set)
+    messages: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     replays: list[Order] = field(default_factory=list)
 
     def add(self, order: Order) -> None:
@@ -102,6 +104,16 @@ class Needs:
                 self.replays.append(order)
             case SnapshotCommand():
                 pass
+            case MessagePut() | CardFingerprint():
+                self.messages[order.operator].add(command.message)
+                self.cards.update(command.to.cards or ())
+                if command.to.offer is not None:
+                    self.offers[order.operator].add(command.to.offer)
+            case CardMessage():
+                self.messages[order.operator].add(command.message)
+                self.cards.add(command.card)
+            case MessageWithdraw():
+                self.messages[order.operator].add(command.message)
             case _:
                 self.cards.add(command.card)
 
@@ -123,6 +135,8 @@ def load(connection: Connection, orders: Sequence[Order], now: float) -> Working
             state.add_offer(_offer(row))
     if any(isinstance(order.command, OfferPut) and order.command.kind == EVENT for order in orders):
         load_events(connection, state, now)
+    for operator, names in needs.messages.items():
+        messages.load(connection, state, operator, sorted(names), now)
     needs.cards.update(_cards_of_changed_offers(connection, orders, state, now))
     load_cards(connection, state, needs.cards, now)
     for order in needs.replays:
@@ -345,16 +359,29 @@ _SUBSCRIPTION_COLUMNS: Final = (
     "choice",
     "choice_changed_at",
 )
+_MESSAGE_COLUMNS: Final = (
+    "rev",
+    "number",
+    "content",
+    "recipients",
+    "starts_at",
+    "ends_at",
+    "repeat_s",
+    "changed_at",
+    "withdrawn",
+)
 _INSERTS: Final = {table.name: _insert(table) for table in schema.metadata.sorted_tables}
 _UPDATES: Final = {
     "cards": _update(schema.cards, "address", _CARD_COLUMNS),
     "offers": _update(schema.offers, "id", _OFFER_COLUMNS),
     "subscriptions": _update(schema.subscriptions, "id", _SUBSCRIPTION_COLUMNS),
+    "messages": _update(schema.messages, "id", _MESSAGE_COLUMNS),
 }
 _GETTERS: Final[dict[str, tuple[Callable[[Any], tuple[Any, ...]], Callable[[Any], tuple[Any, ...]]]]] = {
     "cards": (_all_of(schema.cards), attrgetter(*_CARD_COLUMNS, "address")),
     "offers": (_all_of(schema.offers), attrgetter(*_OFFER_COLUMNS, "id")),
     "subscriptions": (_all_of(schema.subscriptions), attrgetter(*_SUBSCRIPTION_COLUMNS, "id")),
+    "messages": (_all_of(schema.messages), attrgetter(*_MESSAGE_COLUMNS, "id")),
 }
 _FORGET: Final = Many(delete(schema.commands).where(schema.commands.c.seq == bindparam("of_key")), ["of_key"])
 UNPUBLISH: Final = Many(delete(schema.outbox).where(schema.outbox.c.seq == bindparam("of_key")), ["of_key"])
@@ -370,6 +397,8 @@ class Writes:
     offers: set[tuple[str, str]] = field(default_factory=set)
     new_subscriptions: set[tuple[str, str]] = field(default_factory=set)
     subscriptions: set[tuple[str, str]] = field(default_factory=set)
+    new_messages: set[tuple[str, str]] = field(default_factory=set)
+    messages: set[tuple[str, str]] = field(default_factory=set)
     commands: dict[int, tuple[Any, ...]] = field(default_factory=dict)
     forgotten: list[int] = field(default_factory=list)
     changes: list[tuple[Any, ...]] = field(default_factory=list)
@@ -383,6 +412,7 @@ class Writes:
         _put(connection, "cards", state.cards, self.new_cards, self.cards)
         _put(connection, "offers", state.offers, self.new_offers, self.offers)
         _put(connection, "subscriptions", state.subscriptions, self.new_subscriptions, self.subscriptions)
+        _put(connection, "messages", state.messages, self.new_messages, self.messages)
         _FORGET.run(connection, [(seq,) for seq in self.forgotten if self.commands.pop(seq, None) is None])
         _INSERTS["commands"].run(connection, list(self.commands.values()))
         _INSERTS["changes"].run(connection, self.changes)

@@ -253,6 +253,28 @@ stock_cards: Final = Table(
 )
 """Which chip (serial number in hexadecimal) has which address; in stock from `made_at` until the card is assigned."""
 
+messages: Final = Table(
+    "messages",
+    metadata,
+    Column("id", BIG, primary_key=True, autoincrement=False),
+    Column("operator", Text, nullable=False),
+    Column("message", Text, nullable=False),
+    Column("rev", BIG, nullable=False),
+    Column("number", BIG, nullable=False, unique=True),
+    Column("content", LargeBinary, nullable=False),
+    Column("recipients", Text, nullable=False),
+    Column("starts_at", BIG, nullable=False),
+    Column("ends_at", BIG, nullable=False),
+    Column("repeat_s", Integer, nullable=False),
+    Column("changed_at", Double, nullable=False),
+    Column("withdrawn", Integer, nullable=False),
+    UniqueConstraint("operator", "message"),
+    CheckConstraint("number BETWEEN 1 AND 4294967295", name="number"),
+    CheckConstraint("ends_at > starts_at", name="window"),
+)
+"""Messages and fingerprints. `number` is the one on the air, by which cards take each once; it never comes twice."""
+Index("ix_messages_ends_at", messages.c.ends_at)
+
 facts: Final = Table(
     "facts",
     metadata,

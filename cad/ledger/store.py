@@ -66,7 +66,7 @@ class Store:
         self.outgoing: deque[OutboxMessage] = deque()
         self.watches: tuple[Watch, ...] = ()
         self._ledger_id = ""
-        self._counters = Counters(1, 1, 1, 1, 1, audit.START)
+        self._counters = Counters(1, 1, 1, 1, 1, 1, audit.START)
         self._reported_change = 0
         self._anchored, self._anchored_at = audit.START, 0.0
 
@@ -282,6 +282,10 @@ class Store:
             outbox_seq=self._first_outbox_seq(connection, following(schema.outbox.c.seq), now),
             offer_id=following(schema.offers.c.id),
             subscription_id=following(schema.subscriptions.c.id),
+            # After a restore there are numbers that cards may have taken, and that no row has.
+            message_number=max(
+                following(schema.messages.c.number), int(upkeep.get_meta(connection, "message_number") or 0)
+            ),
             head=AuditHead(last.seq, bytes(last.mac)),
             revision_floor=int(upkeep.get_meta(connection, "revision_floor") or 0),
         )

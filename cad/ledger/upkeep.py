@@ -60,8 +60,8 @@ def regrant(batch: Batch, connection: Connection, stored: str | None, spelt: str
 def jump(batch: Batch, connection: Connection, kind: str, facts: Mapping[str, Any], margin: int) -> None:
     """Raise every card's revision beyond what the cards may have seen before (D2, I3); new cards begin there too.
 
-    By the margin at least, and to the seconds since COUNTED_FROM: the same copy put back twice, and cards that the copy
-    does not know, must not fall behind what went on the air meanwhile.
+    So does the number of the next message. By the margin at least, and to the seconds since COUNTED_FROM: the same copy
+    put back twice, and cards that the copy does not know, must not fall behind what went on the air meanwhile.
     """
     floor = min(max(batch.counters.revision_floor + margin, int(batch.now) - COUNTED_FROM), REVISION_MAX - margin)
     column = schema.cards.c.revision
@@ -69,6 +69,9 @@ def jump(batch: Batch, connection: Connection, kind: str, facts: Mapping[str, An
     connection.execute(update(schema.cards).where(column <= REVISION_MAX - margin).values(revision=raised))
     batch.counters.revision_floor = floor
     put_meta(connection, "revision_floor", str(floor))
+    number = max(batch.counters.message_number + margin, int(batch.now) - COUNTED_FROM)
+    batch.counters.message_number = number
+    put_meta(connection, "message_number", str(number))
     note(batch, connection, kind, {**facts, "margin": margin, "floor": floor})
 
 

@@ -145,6 +145,32 @@ class SubscriptionRow:
 
 
 @dataclass(frozen=True, slots=True)
+class MessageRow:
+    """A row of `messages`: a message or fingerprint. `content` as `emm.notices` builds it, `recipients` as JSON."""
+
+    id: int
+    operator: str
+    message: str
+    rev: int
+    number: int
+    content: bytes
+    recipients: str
+    starts_at: int
+    ends_at: int
+    repeat_s: int
+    changed_at: float
+    withdrawn: int
+
+    def active(self, now: float) -> bool:
+        """Return whether it is sent now or will be."""
+        return not self.withdrawn and self.ends_at > now
+
+    def withdraw(self, rev: int, now: float) -> "MessageRow":
+        """Return the row of a message that is sent no more."""
+        return replace(self, rev=rev, withdrawn=1, changed_at=now)
+
+
+@dataclass(frozen=True, slots=True)
 class Answered:
     """A row of `commands`: an id that was answered before. `answer` is the reply as JSON."""
 
@@ -209,6 +235,7 @@ class Decision:
     card: int | None = None
     card_row: CardRow | None = None
     offer_row: OfferRow | None = None
+    message_row: MessageRow | None = None
     subscription_row: SubscriptionRow | None = None
     touched: tuple[int, ...] = ()
     visible_from: int = 0
@@ -252,6 +279,8 @@ class WorkingSet:
     answered: dict[tuple[str, str], Answered] = field(default_factory=dict)
     replays: dict[tuple[str, str], tuple[FactRow, ...]] = field(default_factory=dict)
     event_keys: dict[tuple[int, int], EventKey] = field(default_factory=dict)
+    messages: dict[tuple[str, str], MessageRow] = field(default_factory=dict)
+    next_message_number: int = 1
     next_offer_id: int = 1
     next_subscription_id: int = 1
 
@@ -269,6 +298,15 @@ class WorkingSet:
         self.subscriptions[row.operator, row.subscription] = row
         self.by_card[row.address][row.id] = row
         self.next_subscription_id = max(self.next_subscription_id, row.id + 1)
+
+    def add_message(self, row: MessageRow) -> None:
+        """Put a message in, in place of an older row."""
+        self.messages[row.operator, row.message] = row
+        self.next_message_number = max(self.next_message_number, row.number + 1)
+
+    def active_messages(self, operator: str, now: float) -> int:
+        """Return how many messages an operator has on the air, or ordered for later."""
+        return sum(row.operator == operator and row.active(now) for row in self.messages.values())
 
     def apply(self, cards: Iterable[CardRow], offer: OfferRow | None, subscriptions: Iterable[SubscriptionRow]) -> None:
         """Take the rows that a decision puts."""

@@ -29,6 +29,9 @@ class Code(StrEnum):
     FIXED_TERM = "fixed_term"
     PRECONDITION_MISSING = "precondition_missing"
     NOT_GRANTED = "not_granted"
+    UNKNOWN_MESSAGE = "unknown_message"
+    UNKNOWN_SERVICE = "unknown_service"
+    MESSAGES_FULL = "messages_full"
     KIND_FIXED = "kind_fixed"
     OFFER_WITHDRAWN = "offer_withdrawn"
     CHOICE_NEEDED = "choice_needed"
@@ -105,6 +108,14 @@ MEANINGS: Final[dict[Code, Meaning]] = {
         "You have no snapshot of this name: it is kept for an hour, and not over a restart. Request a new one."
     ),
     Code.BUSY: Meaning("The headend has too much of this to do at the moment; nothing was done.", retryable=True),
+    Code.UNKNOWN_MESSAGE: Meaning(
+        "You have no message of this name; `message put`, `card message` and `card fingerprint` make one.",
+        retryable=True,
+    ),
+    Code.UNKNOWN_SERVICE: Meaning("No product of yours has a service of this name. Ask the headend operator."),
+    Code.MESSAGES_FULL: Meaning(
+        "You have 100 messages on the air or ordered for later. Withdraw some, or wait until they end.", retryable=True
+    ),
     Code.INTERNAL: Meaning(
         "The headend failed on this command alone; nothing was changed. Tell the headend operator.", retryable=True
     ),

@@ -24,6 +24,7 @@ from protocol.portal.codes import Code
 from protocol.portal.errors import FieldError, InvalidError, UnreadableError
 from protocol.portal.fields import ID_PATTERN
 from protocol.portal.invoice import InvoiceReplay
+from protocol.portal.message_commands import CardFingerprint, CardMessage, MessagePut, MessageWithdraw
 from protocol.portal.offer_commands import OfferPut, OfferWithdraw
 from protocol.portal.snapshot import SnapshotCompare, SnapshotRead, SnapshotRequest
 from protocol.portal.subscription_commands import SubscriptionEnd, SubscriptionPut
@@ -50,6 +51,10 @@ AnyCommand = (
     | CardRefresh
     | SubscriptionPut
     | SubscriptionEnd
+    | CardMessage
+    | CardFingerprint
+    | MessagePut
+    | MessageWithdraw
     | InvoiceReplay
     | SnapshotRequest
     | SnapshotRead

@@ -1,5 +1,6 @@
 """A headend by hand: ledger on disk, roster, sealed EMMs, software cards, all under one clock that the test moves."""
 
+import contextlib
 import json
 import os
 from collections.abc import Sequence
@@ -9,8 +10,10 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from cad.air.notices import emms_to_cards, emms_to_ranges
 from cad.air.roster import Roster
-from cad.ledger import reading
+from cad.demo.receiver import card_filters
+from cad.ledger import messages, reading
 from cad.ledger.model import CardChange, CardView, EventGrant, Grants, OperatorGrant
 from cards.errors import CardRefusedError, PairedError
 from cards.memory.contents import CardKeys
@@ -19,6 +22,8 @@ from cards.software_card import SoftwareCard
 from emm.calendar import Calendar
 from emm.ecm import EcmHeader, EcmSealer, Parity
 from emm.keys import KeyLadder, LocalMasterKey
+from emm.notices.content import Message
+from emm.notices.seal import NoticeSealer
 from emm.pairing import ReceiverIdentity
 from emm.seal import EmmSealer
 from protocol import card_number, receiver_number
@@ -29,7 +34,9 @@ PRODUCTS = {"basic": 1, "sport": 2, "film": 3, "news": 4}
 EVENTS = EventGrant(frozenset({"cinema"}), range(40_000, 40_003), 2, Calendar(), frozenset({"karjaa", "kaspnet"}))
 GRANTS = Grants(
     {
-        "karjaa": OperatorGrant("south", PRODUCTS, ((0, 999),), ("mux-1",), "Europe/Helsinki", EVENTS),
+        "karjaa": OperatorGrant(
+            "south", PRODUCTS, ((0, 999),), ("mux-1",), "Europe/Helsinki", EVENTS, services={"news": 101}
+        ),
         "kaspnet": OperatorGrant("south", {"sport": 2}, ((1000, 1999),), ("mux-1",), "Europe/Helsinki", EVENTS),
     }
 )
@@ -143,6 +150,22 @@ class HandHeadend:
         assert found is not None
         return found
 
+    def notices(self) -> list[bytes]:
+        """The sections of all messages and fingerprints that are on the air now, of both operators."""
+        now = float(self.now)
+        sealer = NoticeSealer(self.ladder)
+        sections: list[bytes] = []
+        for one in self.store.read(lambda held: messages.active(held, list(GRANTS.operators), now)):
+            if not one.starts_at <= now < one.ends_at:
+                continue
+            if one.everyone:
+                emms = emms_to_ranges(one, GRANTS.operators[one.operator].ranges, [1], sealer)
+            else:
+                cards = self.store.read(lambda held, of=one: messages.recipients(held, of, now, -1, 10_000))
+                emms = list(emms_to_cards(one, cards, sealer))
+            sections += [section for emm in emms for section in emm]
+        return sections
+
     def card(self, number: str, receiver: int = 1) -> "Viewer":
         """A card in the receiver with that serial."""
         return Viewer(self, card_number.parse(number), receiver)
@@ -188,6 +211,20 @@ class Viewer:
     def opened(self, moment: int | None = None) -> list[str]:
         """Return the products of which it opens services, as `opens` does."""
         return sorted(product for product in PRODUCTS if self.opens(product, moment))
+
+    def hear_notices(self) -> "Viewer":
+        """Hear the messages that are on the air now, as far as its receiver's filters let them through."""
+        filters = card_filters(self.address)
+        for section in self.headend.notices():
+            if any(one.passes(section) for one in filters):
+                with contextlib.suppress(CardRefusedError):
+                    self.session.process_emm(section)
+        return self
+
+    def letters(self) -> list[str]:
+        """What lies in its mailbox, in the first language: messages by their text, fingerprints as `fingerprint`."""
+        notices = [self.session.letter(held.number) for held in self.session.mailbox()]
+        return [one.texts[0][1] if isinstance(one, Message) else "fingerprint" for one in notices]
 
     def opens(self, product: str, moment: int | None = None) -> bool:
         """Whether it opens a service of that product at a time (the headend's, unless said), with what it has heard."""

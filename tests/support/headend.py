@@ -246,6 +246,10 @@ class Viewer:
                 self.session.process_emm(section)
         self._seen[multiplexer] = len(sections)
 
+    def skip(self, sections: int, multiplexer: int = 0) -> None:
+        """Come in only after so many sections were sent."""
+        self._seen[multiplexer] = sections
+
     def opens(self, service: str, at: float, multiplexer: int = 0) -> bool:
         """Whether the card opens the service at that time (Unix seconds), after what it has heard."""
         self.listen(multiplexer)

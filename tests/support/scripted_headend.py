@@ -28,6 +28,9 @@ class ScriptedHeadend:
             raise NotFoundError("no such card")
         return {"card": card, "channel": channel}
 
+    def messages(self) -> dict[str, Any]:
+        return {"now": "2026-11-22T10:00:00Z", "messages": []}
+
     def carousel(self) -> dict[str, Any]:
         return {"multiplexes": [{"id": "south-1", "rings": []}]}
 

@@ -1,6 +1,6 @@
 """Which decision belongs to which command."""
 
-from cad.ledger.decide import cards, choosing, household, invoice, offers, replacing, subscriptions
+from cad.ledger.decide import cards, choosing, household, invoice, messages, offers, replacing, subscriptions
 from cad.ledger.decide.common import Context
 from cad.ledger.working import Decision, WorkingSet
 from protocol.portal.card_commands import (
@@ -18,6 +18,7 @@ from protocol.portal.card_commands import (
 )
 from protocol.portal.commands import AnyCommand
 from protocol.portal.invoice import InvoiceReplay
+from protocol.portal.message_commands import CardFingerprint, CardMessage, MessagePut, MessageWithdraw
 from protocol.portal.offer_commands import OfferPut, OfferWithdraw
 from protocol.portal.snapshot import SnapshotCommand
 from protocol.portal.subscription_commands import SubscriptionEnd, SubscriptionPut
@@ -48,6 +49,10 @@ def decide(command: AnyCommand, state: WorkingSet, context: Context) -> Decision
             return offers.put_offer(command, state, context)
         case OfferWithdraw():
             return offers.withdraw_offer(command, state, context)
+        case MessagePut() | CardMessage() | CardFingerprint():
+            return messages.put_message(command, state, context)
+        case MessageWithdraw():
+            return messages.withdraw_message(command, state, context)
         case InvoiceReplay():
             return invoice.replay(command, context.operator, state)
         case SnapshotCommand():

@@ -85,9 +85,9 @@ def test_only_those_addressed_keep_it():
     ((of_all,),) = SEALER.to_ranges([(0, 5), (ADDRESS - 1, ADDRESS)], 1, 3, content)
     ((of_others,),) = SEALER.to_ranges([(0, ADDRESS - 1), (ADDRESS + 1, 99_999_999_999)], 1, 4, content)
     assert card.process_emm(mine) == StatusWord.OK
-    assert refusal(card, others) == StatusWord.NOT_FOR_THIS_CARD
+    assert card.process_emm(others) == StatusWord.FOR_OTHERS
     assert card.process_emm(of_all) == StatusWord.OK
-    assert refusal(card, of_others) == StatusWord.NOT_FOR_THIS_CARD
+    assert card.process_emm(of_others) == StatusWord.FOR_OTHERS
     assert refusal(card, to_card(5, address=ADDRESS ^ 1)[0]) == StatusWord.NOT_FOR_THIS_CARD
     assert [letter.number for letter in card.mailbox()] == [1, 3]
 

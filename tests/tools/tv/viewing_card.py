@@ -5,7 +5,7 @@ from collections.abc import Callable
 AID = bytes.fromhex("F0434144454D4D01")
 NUMBER = b"\xdf\x20"
 OK = 0x9000
-EMM_TAKEN = (OK, 0x9101, 0x9102, 0x9103)
+EMM_TAKEN = (OK, 0x9101, 0x9102, 0x9103, 0x9109)
 
 
 class ViewingCard:

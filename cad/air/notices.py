@@ -1,0 +1,195 @@
+"""Messages and fingerprints on the air (C6): derived from the ledger, and derived again when a moment has come (I5)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
+from typing import Any, Final, Protocol
+
+import structlog
+
+from cad.frame import clock as clocks
+from cad.frame.clock import Clock
+from cad.frame.metrics import Metrics
+from cad.ledger.errors import LedgerUnavailable
+from cad.ledger.ledger import Ledger
+from cad.ledger.messages import OnAirMessage
+from config.settings import OperatorSettings, Settings
+from emm.errors import EmmError
+from emm.notices.content import GROUP_SIZE
+from emm.notices.seal import NoticeSealer
+from protocol import card_number
+
+log = structlog.get_logger("cad.air.notices")
+
+LOOK_AGAIN_S: Final = 300.0
+"""How often who is to see a message is looked up again."""
+RETRY_S: Final = 5.0
+AT_ONCE: Final = 500
+"""EMMs sealed without letting others have their turn."""
+
+Emm = tuple[bytes, ...]
+"""The sections of one EMM of a notice."""
+
+
+class Outlet(Protocol):
+    """What sends notices on one multiplex (`cad.air.broadcast.Channel`)."""
+
+    @property
+    def multiplex(self) -> str: ...
+    def set_notices(self, notices: Mapping[int, tuple[float, Sequence[Emm]]]) -> None: ...
+    def notice_facts(self, number: int) -> tuple[int, float | None]: ...
+
+
+class Network(Protocol):
+    """A network on the air (`cad.air.network.NetworkOnAir`)."""
+
+    @property
+    def channels(self) -> Sequence[Outlet]: ...
+    def key_versions(self) -> Sequence[int]: ...
+
+
+def emms_to_ranges(
+    message: OnAirMessage, ranges: Sequence[tuple[int, int]], key_versions: Iterable[int], sealer: NoticeSealer
+) -> list[Emm]:
+    """Seal a message for all cards of an operator."""
+    return [
+        emm for version in key_versions for emm in sealer.to_ranges(ranges, version, message.number, message.content)
+    ]
+
+
+def emms_to_cards(message: OnAirMessage, cards: Iterable[tuple[int, int]], sealer: NoticeSealer) -> Iterator[Emm]:
+    """Seal a message for cards, (address, key version) rising: named ones singly, those with an offer by the group."""
+    if message.cards is not None:
+        for address, version in cards:
+            yield sealer.to_card(address, version, message.number, message.content)
+        return
+    for group, members in groupby(cards, key=lambda card: card[0] // GROUP_SIZE):
+        by_version: dict[int, list[int]] = {}
+        for address, version in members:
+            by_version.setdefault(version, []).append(address)
+        for version, addresses in by_version.items():
+            yield sealer.to_members(group, addresses, version, message.number, message.content)
+
+
+class NoticeBoard:
+    """Keeps on the air what the ledger says is to be shown now. `run` it as a task; `wake` it after a commit."""
+
+    def __init__(
+        self,
+        networks: Callable[[], Mapping[str, Network]],
+        settings: Callable[[], Settings],
+        ledger: Ledger,
+        sealer: NoticeSealer,
+        clock: Clock,
+        metrics: Metrics,
+    ) -> None:
+        self._networks = networks
+        self._settings = settings
+        self._ledger = ledger
+        self._sealer = sealer
+        self._clock = clock
+        self._metrics = metrics
+        self._wake = asyncio.Event()
+        self._shown: list[tuple[str, OnAirMessage, int]] = []
+
+    def wake(self) -> None:
+        """Look into the ledger again at once."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Follow ledger and clock for ever."""
+        while True:
+            self._wake.clear()
+            try:
+                pause_s = await self.refresh()
+            except LedgerUnavailable:
+                pause_s = RETRY_S
+            await self._clock.wait(self._wake, pause_s)
+
+    async def refresh(self) -> float:
+        """Bring all networks up to date; return after how many seconds to look again."""
+        moments: list[int] = []
+        shown: list[tuple[str, OnAirMessage, int]] = []
+        for name, network in self._networks().items():
+            operators = {one.id: one for one in self._settings().operators if one.network == name}
+            messages = await self._ledger.messages(list(operators))
+            moments += [moment for one in messages for moment in (one.starts_at, one.ends_at)]
+            notices: dict[int, tuple[float, Sequence[Emm]]] = {}
+            for message in messages:
+                emms: list[Emm] = []
+                if message.starts_at <= self._clock.now() < message.ends_at:
+                    emms = await self._seal(message, operators[message.operator], network)
+                    notices[message.number] = (message.repeat_s, emms)
+                shown.append((name, message, len(emms)))
+            for channel in network.channels:
+                channel.set_notices(notices)
+        self._shown = shown
+        self._count()
+        now = self._clock.now()
+        later = [moment - now for moment in moments if moment > now]
+        return min([LOOK_AGAIN_S, *later])
+
+    def facts(self) -> list[dict[str, Any]]:
+        """Every message on the air or to come, as `cad message list` shows it."""
+        now = self._clock.now()
+        networks = self._networks()
+        return [
+            {
+                "network": name,
+                "operator": message.operator,
+                "message": message.message,
+                "number": message.number,
+                "to": _spell_recipients(message),
+                "emms": emms,
+                "starts_at": clocks.spell(message.starts_at),
+                "ends_at": clocks.spell(message.ends_at),
+                "repeat_s": message.repeat_s,
+                "on_air": message.starts_at <= now < message.ends_at,
+                "multiplexes": [_sent(channel, message.number) for channel in networks[name].channels],
+            }
+            for name, message, emms in self._shown
+            if name in networks and message.ends_at > now
+        ]
+
+    async def _seal(self, message: OnAirMessage, operator: OperatorSettings, network: Network) -> list[Emm]:
+        emms: list[Emm] = []
+        try:
+            if message.everyone:
+                ranges = [(one.first, one.last) for one in operator.card_ranges]
+                return emms_to_ranges(message, ranges, network.key_versions(), self._sealer)
+            # By whole groups: the cards of one may lie in two blocks.
+            cards = [card async for block in self._ledger.message_cards(message) for card in block]
+            for emm in emms_to_cards(message, cards, self._sealer):
+                emms.append(emm)
+                if len(emms) % AT_ONCE == 0:
+                    await asyncio.sleep(0)
+        except EmmError as error:
+            log.error("a message cannot be sealed", operator=message.operator, number=message.number, error=str(error))
+        return emms
+
+    def _count(self) -> None:
+        self._metrics.messages_active.clear()
+        for operator in self._settings().operators:
+            self._metrics.messages_active.labels(operator.id).set(0)
+        for _, message, _ in self._shown:
+            if message.starts_at <= self._clock.now() < message.ends_at:
+                self._metrics.messages_active.labels(message.operator).inc()
+
+
+def _spell_recipients(message: OnAirMessage) -> str:
+    if message.cards is None:
+        return "all cards" if message.everyone else "cards with an offer"
+    if len(message.cards) == 1:
+        return f"card {card_number.spell(message.cards[0])}"
+    return f"{len(message.cards)} cards"
+
+
+def _sent(channel: Outlet, number: int) -> dict[str, Any]:
+    times, last_at = channel.notice_facts(number)
+    return {
+        "multiplex": channel.multiplex,
+        "emms_sent": times,
+        "last_sent_at": None if last_at is None else clocks.spell(last_at),
+    }

@@ -1,0 +1,107 @@
+"""C6 through daemon, broker and multiplexer: messages to one card, to an offer, to all, and what cards then show."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from emm.notices.content import Fingerprint, Message, Notice
+from tests.support.headend import FIRST, Headend, Viewer, headend
+from tests.support.portal_client import Portal, portal
+
+pytestmark = pytest.mark.integration
+
+LONG = "Уважаемый абонент! Завтра с 02:00 до 05:00 вещание может прерываться. " * 4
+
+
+@pytest.fixture
+async def running(tmp_path: Path) -> AsyncIterator[Headend]:
+    async with headend(tmp_path, multiplexers=1) as one:
+        await one.start()
+        yield one
+
+
+async def committed(one: Portal, command: str, **body: Any) -> dict[str, Any]:
+    reply = await one.reply(await one.order(*command.split(), body))
+    assert reply.payload["code"] == "ok", reply.payload
+    return reply.payload
+
+
+def shown(card: Viewer) -> list[Notice]:
+    """What lies in the card's mailbox after all it has heard."""
+    card.listen()
+    return [card.session.letter(held.number) for held in card.session.mailbox()]
+
+
+def texts(card: Viewer) -> list[str]:
+    return [dict(one.texts)["ru"] for one in shown(card) if isinstance(one, Message)]
+
+
+async def test_c06_messages_and_fingerprints_reach_those_they_are_for(running: Headend) -> None:
+    mine, neighbour = running.card(FIRST["kaisa"]), running.card(FIRST["kaisa"] + 1)
+    others = running.card(FIRST["other"])
+    async with portal(running.broker, "kaisa") as kaisa, portal(running.broker, "other") as other:
+        await committed(kaisa, "offer put", offer="sport", rev=1, kind="channel", names={"fi": "U"}, products=["sport"])
+        for number, card in enumerate((mine, neighbour)):
+            await committed(kaisa, "card assign", card=card.number, rev=1, subscriber=f"customer-{number}")
+        await committed(kaisa, "subscription put", subscription="s-1", rev=1, card=mine.number, offer="sport")
+        await committed(other, "card assign", card=others.number, rev=1, subscriber="customer")
+
+        reply = await committed(kaisa, "card message", card=mine.number, message="one", rev=1, text={"ru": LONG})
+        assert reply["card"] == mine.number
+        await committed(kaisa, "message put", message="few", rev=1, to={"offer": "sport"}, text={"ru": "Хоккей"})
+        await committed(
+            kaisa, "message put", message="all", rev=1, to={"all": True}, mode="forced", text={"ru": "Всем"}
+        )
+        await running.until(lambda: sorted(texts(mine)) == sorted([LONG, "Хоккей", "Всем"]), "three messages")
+        await running.until(lambda: texts(neighbour) == ["Всем"], "the message to all")
+        assert [held.due for held in mine.session.mailbox() if held.forced] == [True]
+
+        to = {"cards": [neighbour.number]}
+        await committed(kaisa, "card fingerprint", message="print", rev=1, to=to, service="film-1", duration_s=20)
+        await running.until(lambda: any(isinstance(one, Fingerprint) for one in shown(neighbour)), "the fingerprint")
+        (print_,) = [one for one in shown(neighbour) if isinstance(one, Fingerprint)]
+        assert (print_.service_id, print_.duration_s) == (102, 20)
+
+        refused = await other.reply(await other.order("message", "withdraw", {"message": "all", "rev": 2}))
+        assert refused.payload["code"] == "unknown_message"
+        body = {"message": "m", "rev": 1, "to": {"cards": [mine.number]}, "text": {"ru": "!"}}
+        refused = await other.reply(await other.order("message", "put", body))
+        assert refused.payload["code"] == "unknown_card"
+        await committed(other, "message put", message="all", rev=1, to={"all": True}, text={"ru": "Другим"})
+        await running.until(lambda: texts(others) == ["Другим"], "the other operator's own message, and no other")
+        assert len(shown(mine)) == 3
+        assert not any(isinstance(one, Fingerprint) for one in shown(mine))
+
+        metrics = (await running.ask("/metrics")).text
+        assert 'cad_messages_active{operator="kaisa"} 4.0' in metrics
+        assert 'cad_sent_emms_total{multiplex="mux-0",ring="notice"}' in metrics
+
+
+async def test_c06_a_message_survives_kill_9_and_a_card_that_comes_later_hears_it(running: Headend) -> None:
+    first = running.card(FIRST["kaisa"])
+    async with portal(running.broker, "kaisa") as kaisa:
+        await committed(kaisa, "message put", message="all", rev=1, to={"all": True}, text={"ru": "Всем"}, repeat_s=30)
+        await running.until(lambda: texts(first) == ["Всем"], "the message")
+        sent = set(running.multiplexers[0].whole_sections)
+        running.kill()
+        heard = len(running.multiplexers[0].whole_sections)
+        await running.start()
+        late = running.card(FIRST["kaisa"] + 7)
+        late.skip(heard)
+        await running.until(lambda: texts(late) == ["Всем"], "the message after the restart")
+        notices = {section for section in running.multiplexers[0].whole_sections if section[0] == 0x88}
+        assert notices <= sent, "the same bytes as before, which receivers drop"
+        await committed(kaisa, "message withdraw", message="all", rev=2)
+        listed = await running.until(lambda: nothing_listed(running), "the message to be gone")
+        assert listed
+        later = running.card(FIRST["kaisa"] + 8)
+        later.skip(len(running.multiplexers[0].whole_sections))
+        await asyncio.sleep(0.5)
+        assert shown(later) == []
+
+
+async def nothing_listed(running: Headend) -> bool:
+    return (await running.ask("/v1/messages")).json()["messages"] == []
