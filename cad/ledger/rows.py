@@ -10,20 +10,16 @@ from sqlalchemy import (
     BindParameter,
     ColumnElement,
     Connection,
-    Delete,
-    Insert,
     Table,
-    Update,
     bindparam,
     delete,
     func,
-    insert,
     or_,
     select,
-    update,
 )
 
 from cad.ledger import messages, schema
+from cad.ledger.many import Many, insert_all, update_some
 from cad.ledger.model import Order
 from cad.ledger.working import SAID_S, Answered, CardRow, EventKey, FactRow, OfferRow, SubscriptionRow, WorkingSet
 from protocol.portal.card_commands import CardReplace
@@ -278,43 +274,6 @@ def _offer(row: Any) -> OfferRow:
     )
 
 
-class Many:
-    """A statement of SQLAlchemy that is run for many rows of plain values, in the order of `names`.
-
-    Spelt once for the database at hand; row by row nothing of SQLAlchemy is left in the way.
-    """
-
-    def __init__(self, statement: Insert | Update | Delete, names: Sequence[str]) -> None:
-        self._statement = statement
-        self._names = tuple(names)
-        self._spelt: dict[str, tuple[str, bool]] = {}
-
-    def run(self, connection: Connection, values: Sequence[tuple[Any, ...]]) -> None:
-        """Run the statement for each row."""
-        if not values:
-            return
-        dialect = connection.dialect
-        if dialect.name not in self._spelt:
-            compiled = self._statement.compile(dialect=dialect)
-            if compiled.positional and tuple(compiled.positiontup or ()) != self._names:
-                raise AssertionError(f"{compiled.positiontup} is not {self._names}")
-            self._spelt[dialect.name] = (str(compiled), bool(compiled.positional))
-        spelt, positional = self._spelt[dialect.name]
-        connection.exec_driver_sql(
-            spelt, list(values) if positional else [dict(zip(self._names, row, strict=True)) for row in values]
-        )
-
-
-def _insert(table: Table) -> Many:
-    return Many(insert(table), [column.name for column in table.columns])
-
-
-def _update(table: Table, key: str, columns: Sequence[str]) -> Many:
-    values: dict[str, Any] = {name: bindparam(f"to_{name}") for name in columns}
-    statement = update(table).where(table.c[key] == bindparam("of_key")).values(values)
-    return Many(statement, [*(f"to_{name}" for name in columns), "of_key"])
-
-
 _CARD_COLUMNS: Final = (
     "state",
     "reason",
@@ -370,12 +329,12 @@ _MESSAGE_COLUMNS: Final = (
     "changed_at",
     "withdrawn",
 )
-_INSERTS: Final = {table.name: _insert(table) for table in schema.metadata.sorted_tables}
+_INSERTS: Final = {table.name: insert_all(table) for table in schema.metadata.sorted_tables}
 _UPDATES: Final = {
-    "cards": _update(schema.cards, "address", _CARD_COLUMNS),
-    "offers": _update(schema.offers, "id", _OFFER_COLUMNS),
-    "subscriptions": _update(schema.subscriptions, "id", _SUBSCRIPTION_COLUMNS),
-    "messages": _update(schema.messages, "id", _MESSAGE_COLUMNS),
+    "cards": update_some(schema.cards, "address", _CARD_COLUMNS),
+    "offers": update_some(schema.offers, "id", _OFFER_COLUMNS),
+    "subscriptions": update_some(schema.subscriptions, "id", _SUBSCRIPTION_COLUMNS),
+    "messages": update_some(schema.messages, "id", _MESSAGE_COLUMNS),
 }
 _GETTERS: Final[dict[str, tuple[Callable[[Any], tuple[Any, ...]], Callable[[Any], tuple[Any, ...]]]]] = {
     "cards": (_all_of(schema.cards), attrgetter(*_CARD_COLUMNS, "address")),
