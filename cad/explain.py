@@ -52,6 +52,7 @@ def explain_card(
         "open_until": None if view.open_until is None else clocks.spell(view.open_until),
         "replaced_by": None if view.replaced_by is None else card_number.spell(view.replaced_by),
         "receiver": None if view.traits.receiver is None else receiver_number.spell(view.traits.receiver),
+        "parental_level": view.traits.parental,
         "assigned_at": clocks.spell(view.assigned_at),
         "changed_at": clocks.spell(view.changed_at),
         "emm": {

@@ -17,6 +17,7 @@ from cards.errors import ApduError, StorageError
 from cards.mailbox import contents as mailbox
 from cards.memory import collecting
 from cards.memory.contents import CardMemory, Storage
+from cards.memory.pin import PIN_SIZE, is_pin
 from cards.status_word import StatusWord
 from emm.ecm import WORD_SIZES, Parity, SealedEcm, open_by_rights, parse_ecm
 from emm.errors import AuthenticationError, DecodeError, NotEntitledError, Refusal
@@ -38,6 +39,8 @@ class Instruction(IntEnum):
 
     SELECT = 0xA4
     INTERNAL_AUTHENTICATE = 0x88
+    VERIFY = 0x20
+    CHANGE_REFERENCE_DATA = 0x24
     GET_RESPONSE = 0xC0
     GET_DATA = 0xCA
     PROCESS_EMM = 0x30
@@ -50,6 +53,8 @@ CLA_APPLICATION: Final = 0x80
 SELECT_BY_NAME: Final = 0x04
 SELECT_WITH_ANSWER: Final = 0x00
 SELECT_WITHOUT_ANSWER: Final = 0x0C
+PIN_REFERENCE: Final = 0x81
+FORGET_PIN: Final = 0xFF
 LOOK: Final = 0x00
 LOOK_AND_MARK: Final = 0x01
 NUMBER_SIZE: Final = 4
@@ -57,6 +62,8 @@ NUMBER_SIZE: Final = 4
 _CLASSES: Final = {
     Instruction.SELECT: (CLA_STANDARD,),
     Instruction.INTERNAL_AUTHENTICATE: (CLA_STANDARD,),
+    Instruction.VERIFY: (CLA_STANDARD,),
+    Instruction.CHANGE_REFERENCE_DATA: (CLA_STANDARD,),
     Instruction.GET_RESPONSE: (CLA_STANDARD, CLA_APPLICATION),
     Instruction.GET_DATA: (CLA_APPLICATION,),
     Instruction.PROCESS_EMM: (CLA_APPLICATION,),
@@ -73,8 +80,8 @@ _EMM_FORMAT_AT: Final = {
 
 
 class _RefusedError(Exception):
-    def __init__(self, sw: StatusWord) -> None:
-        super().__init__(sw.name)
+    def __init__(self, sw: int) -> None:
+        super().__init__(f"{sw:04X}")
         self.sw = sw
 
 
@@ -88,10 +95,13 @@ class CardApplication:
         self._memory: CardMemory = storage.load()
         self._last_time = self._memory.last_time
         self._selected = False
+        self._pin_given = False
         self._rest = Secret(b"")
         self._commands: dict[Instruction, Callable[[CommandApdu], bytes]] = {
             Instruction.SELECT: self._select,
             Instruction.INTERNAL_AUTHENTICATE: self._internal_authenticate,
+            Instruction.VERIFY: self._verify,
+            Instruction.CHANGE_REFERENCE_DATA: self._change_reference_data,
             Instruction.GET_DATA: self._get_data,
             Instruction.PROCESS_EMM: self._process_emm,
             Instruction.PROCESS_ECM: self._process_ecm,
@@ -107,8 +117,9 @@ class CardApplication:
         return self._memory
 
     def reset(self) -> None:
-        """Forget what is volatile: the selection, and the rest of an answer."""
+        """Forget what is volatile: the selection, that the PIN was given, and the rest of an answer."""
         self._selected = False
+        self._pin_given = False
         self._rest = Secret(b"")
 
     def process(self, command: bytes) -> bytes:
@@ -169,6 +180,7 @@ class CardApplication:
         if command.data != self._aid:
             raise _RefusedError(StatusWord.APPLICATION_NOT_FOUND)
         self._selected = True
+        self._pin_given = False
         return self._template() if command.p2 == SELECT_WITH_ANSWER else b""
 
     def _template(self) -> bytes:
@@ -183,6 +195,48 @@ class CardApplication:
             raise _RefusedError(StatusWord.WRONG_LENGTH)
         keys = self._memory.keys
         return proof(keys.card_key, self._memory.address, keys.key_version, command.data)
+
+    def _verify(self, command: CommandApdu) -> bytes:
+        """ISO/IEC 7816-4:2013 clause 11.5.6: without data whether the PIN was given, with P1 FF forget that it was."""
+        _expect(command, p1p2=(PIN_REFERENCE, FORGET_PIN << 8 | PIN_REFERENCE))
+        if command.p1 == FORGET_PIN:
+            if command.data:
+                raise _RefusedError(StatusWord.WRONG_LENGTH)
+            self._pin_given = False
+        elif command.data:
+            self._check_pin(command.data)
+        elif not self._pin_given:
+            raise _RefusedError(self._pin_word())
+        return b""
+
+    def _change_reference_data(self, command: CommandApdu) -> bytes:
+        """ISO/IEC 7816-4:2013 clause 11.5.7: the old PIN and a new one."""
+        _expect(command, p1p2=(PIN_REFERENCE,))
+        old, new = command.data[:PIN_SIZE], command.data[PIN_SIZE:]
+        if len(command.data) == 2 * PIN_SIZE and not is_pin(new):
+            raise _RefusedError(StatusWord.WRONG_DATA)
+        if len(command.data) != 2 * PIN_SIZE:
+            raise _RefusedError(StatusWord.WRONG_LENGTH)
+        self._check_pin(old, new)
+        return b""
+
+    def _check_pin(self, digits: bytes, new: bytes | None = None) -> None:
+        """Look whether these are the digits; a try is spent in memory before, so that cutting the power gains none."""
+        if len(digits) != PIN_SIZE:
+            raise _RefusedError(StatusWord.WRONG_LENGTH)
+        self._pin_given = False
+        pin = self._memory.pin
+        if not pin.tries_left:
+            raise _RefusedError(StatusWord.PIN_BLOCKED)
+        self._remember(replace(self._memory, pin=pin.spent()))
+        if not pin.is_right(digits):
+            raise _RefusedError(self._pin_word())
+        self._remember(replace(self._memory, pin=pin.known(new)))
+        self._pin_given = True
+
+    def _pin_word(self) -> int:
+        left = self._memory.pin.tries_left
+        return 0x63C0 | left if left else StatusWord.PIN_BLOCKED
 
     def _get_data(self, command: CommandApdu) -> bytes:
         try:
@@ -213,7 +267,10 @@ class CardApplication:
         except DecodeError:
             raise _RefusedError(StatusWord.NOT_UNDERSTOOD) from None
         track, verdict = collecting.add(track, emm.header, opened.payload)
-        self._remember(replace(self._memory, tracks=self._memory.tracks | {emm.header.kind: track}))
+        told = replace(self._memory, tracks=self._memory.tracks | {emm.header.kind: track})
+        pin = told.pin.after(told.traits.pin_reset)
+        self._pin_given = self._pin_given and pin == told.pin
+        self._remember(replace(told, pin=pin))
         if verdict is not StatusWord.OK:
             raise _RefusedError(verdict)
         return b""

@@ -23,6 +23,7 @@ from construct import (
 
 from cards.errors import CardReplyError
 from cards.memory.contents import CardMemory, Track
+from cards.memory.pin import TRIES_MAX
 from emm.message import FORMAT, EmmKind, Version
 from emm.notices.content import Message
 from emm.payload import CardState
@@ -44,6 +45,7 @@ class DataObject(IntEnum):
     RIGHTS = 0xDF23
     TIME = 0xDF24
     PAIRING = 0xDF26
+    ACCESS = 0xDF27
     MAILBOX = 0xDF28
 
 
@@ -95,9 +97,22 @@ class HeldLetter:
     size: int
 
 
+@dataclass(frozen=True, slots=True)
+class AccessData:
+    """Who may watch what: programmes rated for the age `parental` or above need the PIN (0: none does).
+
+    `tries_left` of the PIN, 0 when it is blocked; `pin_reset`: mark of the newest reset that the card took, 0 for none.
+    """
+
+    parental: int = 0
+    tries_left: int = TRIES_MAX
+    pin_reset: int = 0
+
+
 _NUMBER: Final = Struct("address" / BytesInteger(5), Terminated)
 _TIME: Final = Struct("time" / Int32ub, Terminated)
 _PAIRING: Final = Struct("receiver" / Int64ub, Terminated)
+_ACCESS: Final = Struct("parental" / Int8ub, "tries_left" / Int8ub, "pin_reset" / Int32ub, Terminated)
 _VERSION: Final = Struct("taken" / Flag, "period" / Int16ub, "revision" / Int32ub)
 _VERSIONS: Final = Struct(
     "specification" / Int8ub,
@@ -151,6 +166,10 @@ def build(which: DataObject, memory: CardMemory, last_time: int) -> bytes:
         return _build_rights(memory)
     if which is DataObject.PAIRING:
         return b"" if memory.pairing is None else bytes(_PAIRING.build({"receiver": memory.pairing.receiver}))
+    if which is DataObject.ACCESS:
+        pin, parental = memory.pin, memory.traits.parental
+        fields = {"parental": parental, "tries_left": pin.tries_left, "pin_reset": pin.reset_mark}
+        return bytes(_ACCESS.build(fields))
     if which is DataObject.MAILBOX:
         return _build_mailbox(memory, last_time)
     return bytes(_TIME.build({"time": last_time}))
@@ -174,6 +193,12 @@ def parse_pairing(value: bytes) -> int | None:
     if not receiver_number.is_number(receiver):
         raise CardReplyError("the card says that it is paired with a receiver whose number does not exist")
     return receiver
+
+
+def parse_access(value: bytes) -> AccessData:
+    """The ACCESS object."""
+    fields = _parse(_ACCESS, value, DataObject.ACCESS)
+    return AccessData(fields.parental, fields.tries_left, fields.pin_reset)
 
 
 def parse_versions(value: bytes) -> VersionsData:

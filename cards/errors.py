@@ -50,6 +50,14 @@ class PairedError(CardsError):
         self.receiver = receiver
 
 
+class PinError(CardsError):
+    """The card did not take the PIN. `tries_left`: 0 when it is blocked, None when the card was not asked."""
+
+    def __init__(self, message: str, tries_left: int | None, advice: str) -> None:
+        super().__init__(message, advice)
+        self.tries_left = tries_left
+
+
 class CardRefusedError(CardsError):
     """The card answered a command with a status word that is not a success. `sw` is that word."""
 

@@ -1,7 +1,7 @@
 """The host's side of the card application, over anything that carries APDUs (PC/SC, a software card, a test)."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from cards import data_objects
@@ -10,17 +10,20 @@ from cards.application import (
     CLA_APPLICATION,
     CLA_STANDARD,
     DEFAULT_AID,
+    FORGET_PIN,
     LOOK,
     LOOK_AND_MARK,
     NUMBER_SIZE,
+    PIN_REFERENCE,
     SELECT_BY_NAME,
     SELECT_WITH_ANSWER,
     Instruction,
 )
 from cards.authentication import PROOF_SIZE
-from cards.data_objects import DataObject, HeldLetter, HeldRight, StateData, VersionsData
-from cards.errors import ApduError, CardRefusedError, CardReplyError, PairedError, WrongCardError
-from cards.status_word import StatusWord, explain, is_more_data, is_wrong_le
+from cards.data_objects import AccessData, DataObject, HeldLetter, HeldRight, StateData, VersionsData
+from cards.errors import ApduError, CardRefusedError, CardReplyError, PairedError, PinError, WrongCardError
+from cards.memory.pin import PIN_SIZE, is_pin
+from cards.status_word import StatusWord, explain, is_more_data, is_pin_wrong, is_wrong_le
 from emm.ecm import WORD_SIZES, WORDS_MAX, parse_ecm
 from emm.errors import AuthenticationError, DecodeError
 from emm.message import SECTION_MAX, TAG_SIZE
@@ -29,6 +32,7 @@ from emm.pairing import SEALED, ReceiverIdentity, open_words
 from emm.secret import Secret
 from protocol import card_number, receiver_number
 
+GIVE_PIN: Final = 0x00
 ANSWER_MAX: Final = 65_536
 """More than any answer of the application; a card that goes on answering is broken."""
 
@@ -57,6 +61,7 @@ class CardInfo:
     rights: tuple[HeldRight, ...]
     last_ecm_time: int | None
     receiver: int | None = None
+    access: AccessData = field(default_factory=AccessData)
 
     @property
     def number(self) -> str:
@@ -96,6 +101,7 @@ class CardSession:
             rights=data_objects.parse_rights(self.read(DataObject.RIGHTS)),
             last_ecm_time=data_objects.parse_time(self.read(DataObject.TIME)),
             receiver=data_objects.parse_pairing(self.read(DataObject.PAIRING)),
+            access=data_objects.parse_access(self.read(DataObject.ACCESS)),
         )
 
     def read(self, which: DataObject) -> bytes:
@@ -154,6 +160,30 @@ class CardSession:
         if len(data) != PROOF_SIZE:
             raise CardReplyError(f"the card's proof has {len(data)} bytes instead of {PROOF_SIZE}")
         return data
+
+    def give_pin(self, pin: str) -> None:
+        """Give the card its subscriber's PIN; who may watch what its parental level locks knows it.
+
+        Raises PinError, which says how many tries are left.
+        """
+        self._pin_command(Instruction.VERIFY, GIVE_PIN, _digits(pin))
+
+    def forget_pin(self) -> None:
+        """Have the card forget that its PIN was given."""
+        self._pin_command(Instruction.VERIFY, FORGET_PIN, b"")
+
+    def change_pin(self, old: str, new: str) -> None:
+        """Give the card another PIN; the old one is tried as by `give_pin`. Raises PinError."""
+        self._pin_command(Instruction.CHANGE_REFERENCE_DATA, GIVE_PIN, _digits(old) + _digits(new))
+
+    def _pin_command(self, instruction: Instruction, p1: int, data: bytes) -> None:
+        sw = self._exchange(CommandApdu(CLA_STANDARD, instruction, p1, PIN_REFERENCE, data)).sw
+        if is_pin_wrong(sw) or sw == StatusWord.PIN_BLOCKED:
+            explanation = explain(sw)
+            left = sw & 0x0F if is_pin_wrong(sw) else 0
+            raise PinError(explanation.meaning, left, explanation.advice)
+        if sw != StatusWord.OK:
+            raise _refused(instruction.name.replace("_", " "), sw)
 
     def _unseal(self, answer: bytes, section: bytes) -> bytes:
         """The answer as a card that is not paired gives it. Raises PairedError, CardReplyError."""
@@ -214,6 +244,13 @@ class CardSession:
             return ResponseApdu.decode(self._transmit(command.encode()))
         except ApduError as error:
             raise CardReplyError(f"the card's answer is not a response: {error.message}") from error
+
+
+def _digits(pin: str) -> bytes:
+    digits = pin.encode("utf-8", "surrogatepass")
+    if not is_pin(digits):
+        raise PinError(f"a PIN has {PIN_SIZE} digits", None, "nothing was sent to the card; give it again")
+    return digits
 
 
 def _carry(instruction: Instruction, section: bytes, le: int | None) -> CommandApdu:

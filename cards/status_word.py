@@ -11,6 +11,7 @@ class StatusWord(IntEnum):
     OK = 0x9000
     MEMORY_FAILURE = 0x6581
     WRONG_LENGTH = 0x6700
+    PIN_BLOCKED = 0x6983
     CONDITIONS_NOT_MET = 0x6985
     WRONG_DATA = 0x6A80
     FUNCTION_NOT_SUPPORTED = 0x6A81
@@ -53,6 +54,9 @@ EXPLANATIONS: Final[dict[StatusWord, Explanation]] = {
         "the card could not write its memory; it holds what it held before", _REPLACE
     ),
     StatusWord.WRONG_LENGTH: Explanation("the command is not an APDU, or its lengths do not fit", _PROGRAM),
+    StatusWord.PIN_BLOCKED: Explanation(
+        "the PIN is blocked: it was given wrongly too often", "the operator sets it back to 0000 with: card pin-reset"
+    ),
     StatusWord.CONDITIONS_NOT_MET: Explanation(
         "the application is not selected, or no rest of an answer waits", "send SELECT first; a reset deselects"
     ),
@@ -102,10 +106,20 @@ EXPLANATIONS: Final[dict[StatusWord, Explanation]] = {
 
 def explain(sw: int) -> Explanation:
     """What `sw` means and what to do about it; also for words of cards that are not ours."""
+    if is_pin_wrong(sw):
+        return Explanation(
+            f"the PIN is wrong, or none was given; {sw & 0x0F} tries are left",
+            "ask the subscriber; who has forgotten it has the operator reset it: card pin-reset",
+        )
     try:
         return EXPLANATIONS[StatusWord(sw)]
     except ValueError:
         return Explanation("a status word that this application does not use", _REPLACE)
+
+
+def is_pin_wrong(sw: int) -> bool:
+    """Whether `sw` is 63Cx: so many tries of the PIN are left (ISO/IEC 7816-4 clause 5.6)."""
+    return sw >> 4 == 0x63C
 
 
 def is_more_data(sw: int) -> bool:

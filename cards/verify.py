@@ -41,6 +41,7 @@ class Code(StrEnum):
     ON_ITS_WAY = "on-its-way"
     RIGHTS_DIFFER = "rights-differ"
     PAIRING_DIFFERS = "pairing-differs"
+    ACCESS_DIFFERS = "access-differs"
     NOT_HEARING = "not-hearing"
 
 
@@ -97,6 +98,10 @@ _WORDS: Final[dict[Code, tuple[str, str]]] = {
     Code.PAIRING_DIFFERS: (
         "The card is not paired with the receiver that it is ordered for.",
         "Write it in now: cad card refresh. Then compare the receiver's printed number with the one above.",
+    ),
+    Code.ACCESS_DIFFERS: (
+        "The card has not heard its parental level or the reset of its PIN.",
+        "Write it in now: cad card refresh. Then the PIN is 0000 after a reset.",
     ),
     Code.NOT_HEARING: (
         "The card works today, but it does not hear its renewals and will go dark.",
@@ -189,7 +194,21 @@ def judge(info: CardInfo, ordered: Ordered, genuine: bool | None, now: float, ca
 
 def trait_lines(info: CardInfo, ordered: Traits) -> tuple[TraitLine, ...]:
     """What the card and the ledger say besides rights, side by side."""
-    return (_line_of("pairing", _pairing(info.receiver), _pairing(ordered.receiver)),)
+    lines = (
+        _line_of("pairing", _pairing(info.receiver), _pairing(ordered.receiver)),
+        _line_of("parental level", _level(info.access.parental), _level(ordered.parental)),
+    )
+    if not ordered.pin_reset:
+        return lines
+    return (*lines, _line_of("PIN reset", "taken" if _is_reset(info, ordered) else "not heard yet", "taken"))
+
+
+def _is_reset(info: CardInfo, ordered: Traits) -> bool:
+    return info.access.pin_reset >= ordered.pin_reset
+
+
+def _level(age: int) -> str:
+    return f"PIN from age {age}" if age else "none"
 
 
 def _line_of(name: str, on_card: str, ordered: str) -> TraitLine:
@@ -203,6 +222,7 @@ def _pairing(receiver: int | None) -> str:
 def _code(info: CardInfo, ordered: Ordered, genuine: bool | None, now: float, calendar: Calendar, agrees: bool) -> Code:
     held, period = info.versions.held[EmmKind.UNIQUE], calendar.period(now)
     is_paired = info.receiver == ordered.traits.receiver
+    is_set = info.access.parental == ordered.traits.parental and _is_reset(info, ordered.traits)
     rules: tuple[tuple[Callable[[], bool], Code], ...] = (
         (lambda: info.versions.key_version != ordered.key_version, Code.WRONG_KEYS),
         (lambda: genuine is None, Code.UNPROVEN),
@@ -214,9 +234,10 @@ def _code(info: CardInfo, ordered: Ordered, genuine: bool | None, now: float, ca
         (lambda: ordered.suspended, Code.SUSPENDED),
         (lambda: held is None and now - ordered.changed_at < CHANGE_GRACE_S, Code.ON_ITS_WAY),
         (lambda: held is None, Code.BLANK),
-        (lambda: not (agrees and is_paired) and now - ordered.changed_at < CHANGE_GRACE_S, Code.ON_ITS_WAY),
+        (lambda: not (agrees and is_paired and is_set) and now - ordered.changed_at < CHANGE_GRACE_S, Code.ON_ITS_WAY),
         (lambda: not agrees or (info.state.state is CardState.SUSPENDED), Code.RIGHTS_DIFFER),
         (lambda: not is_paired, Code.PAIRING_DIFFERS),
+        (lambda: not is_set, Code.ACCESS_DIFFERS),
         (lambda: held is not None and _misses_renewals(held, now, calendar), Code.NOT_HEARING),
         (lambda: not ordered.rights or not _is_anything_left(ordered, now), Code.NOTHING_ORDERED),
     )

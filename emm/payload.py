@@ -24,7 +24,7 @@ from construct import (
 from emm.errors import BuildError, DecodeError
 from emm.message import EmmKind, packer, payload_max
 from emm.secret import KEY_SIZE, Secret
-from emm.traits import TAGS, PairingBlock, TraitBlock, build_trait, is_said_twice, parse_trait
+from emm.traits import TAGS, PairingBlock, TraitBlock, Traits, build_trait, is_said_twice, parse_trait, said_by
 
 EPOCH_MAX: Final = 0xFFFF
 RIGHTS_TAG: Final = 0x01
@@ -88,6 +88,11 @@ class EmmPayload:
     def pairing(self) -> PairingBlock | None:
         """The block that pairs the card with a receiver, if any."""
         return next((block for block in self.blocks if isinstance(block, PairingBlock)), None)
+
+    @property
+    def traits(self) -> Traits:
+        """What it says besides rights."""
+        return said_by(self.blocks)
 
 
 _RIGHTS_HEAD: Final = Struct("start" / Int32ub, "end" / Int32ub, "first_epoch" / Int16ub, "key_count" / Int8ub)

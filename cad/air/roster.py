@@ -53,13 +53,18 @@ class CardState(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class CardBlock:
-    """Cards as arrays of equal length, ascending by address; one row a card. `receivers`: 0 for none."""
+    """Cards as arrays of equal length, ascending by address; one row a card.
+
+    The last three are `emm.traits.Traits`, 0 for none.
+    """
 
     addresses: npt.NDArray[np.uint64]
     revisions: npt.NDArray[np.uint32]
     key_versions: npt.NDArray[np.uint8]
     suspended: npt.NDArray[np.bool_]
     receivers: npt.NDArray[np.uint64]
+    parental: npt.NDArray[np.uint8]
+    pin_resets: npt.NDArray[np.uint32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +86,8 @@ class Roster:
         self._key_versions: array[int] = array("B")
         self._suspended: array[int] = array("B")
         self._receivers: array[int] = array("Q")
+        self._parental: array[int] = array("B")
+        self._pin_resets: array[int] = array("I")
         # Rights as they were loaded: those of slot s stand at [first[s], first[s + 1]).
         self._first: npt.NDArray[np.uint32] = np.zeros(1, np.uint32)
         self._products: npt.NDArray[np.uint16] = np.zeros(0, np.uint16)
@@ -117,6 +124,8 @@ class Roster:
         self._key_versions = array("B", cards.key_versions.astype(np.uint8).tobytes())
         self._suspended = array("B", cards.suspended.astype(np.uint8).tobytes())
         self._receivers = array("Q", cards.receivers.astype(np.uint64).tobytes())
+        self._parental = array("B", cards.parental.astype(np.uint8).tobytes())
+        self._pin_resets = array("I", cards.pin_resets.astype(np.uint32).tobytes())
         self._later.clear()
         self._changed.clear()
 
@@ -167,6 +176,8 @@ class Roster:
             self._key_versions.append(change.key_version)
             self._suspended.append(change.suspended)
             self._receivers.append(0)
+            self._parental.append(0)
+            self._pin_resets.append(0)
             self._later[change.address] = slot
         elif change.revision < self._revisions[slot]:
             return slot, False
@@ -175,6 +186,8 @@ class Roster:
         self._suspended[slot] = change.suspended
         self._changed[slot] = tuple(change.rights)
         self._receivers[slot] = change.traits.receiver or 0
+        self._parental[slot] = change.traits.parental
+        self._pin_resets[slot] = change.traits.pin_reset
         return slot, new
 
     def content(self, slot: int, period: int, calendar: Calendar) -> CardContent:
@@ -188,8 +201,8 @@ class Roster:
         return sealer.unique(self._addresses[slot], self._key_versions[slot], version, content)
 
     def _traits(self, slot: int) -> Traits:
-        receiver = self._receivers[slot]
-        return Traits(receiver) if receiver else NO_TRAITS
+        said = self._receivers[slot], self._parental[slot], self._pin_resets[slot]
+        return Traits(said[0] or None, parental=said[1], pin_reset=said[2]) if any(said) else NO_TRAITS
 
     def key_versions(self) -> tuple[int, ...]:
         """Versions of keys that cards have, rising."""
@@ -245,6 +258,8 @@ def card_block(rows: Iterable[tuple[int, int, int, bool]]) -> CardBlock:
         np.ascontiguousarray(table["k"]),
         np.ascontiguousarray(table["s"]),
         np.zeros(len(table), np.uint64),
+        np.zeros(len(table), np.uint8),
+        np.zeros(len(table), np.uint32),
     )
 
 

@@ -93,7 +93,10 @@ class RightDocument(_Document):
 
 
 class CardDocument(_Document):
-    """A card: `cad card read --json`. `receiver`: number of the receiver that it is paired with."""
+    """A card: `cad card read --json`. `receiver`: number of the receiver that it is paired with.
+
+    `parental_level`: what is rated for this age or above needs the PIN, 0: nothing does. `pin_tries_left` 0: blocked.
+    """
 
     reader: str
     number: str
@@ -107,6 +110,8 @@ class CardDocument(_Document):
     collecting: CollectingDocument | None
     last_ecm_at: str | None
     receiver: str | None
+    parental_level: int
+    pin_tries_left: int
     rights: list[RightDocument]
 
 
@@ -177,6 +182,8 @@ def card_document(info: CardInfo, reader: str, now: float, settings: Settings | 
         ),
         last_ecm_at=None if info.last_ecm_time is None else rfc3339(info.last_ecm_time),
         receiver=None if info.receiver is None else receiver_number.spell(info.receiver),
+        parental_level=info.access.parental,
+        pin_tries_left=info.access.tries_left,
         rights=[_right(right, now, settings) for right in info.rights],
     )
 

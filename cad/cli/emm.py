@@ -44,12 +44,15 @@ class RightDocument(_Document):
 class ContentDocument(_Document):
     """What an opened EMM says, without its keys. `ignored_blocks`: tags that a card of this version skips.
 
-    `receiver`: number of the one that the card is paired with, without the key of the pair.
+    `receiver`: number of the one that the card is paired with, without the key of the pair. `pin_reset`: the mark of
+    the newest reset of the PIN, 0 for none.
     """
 
     state: Literal["active", "suspended"]
     rights: list[RightDocument]
     receiver: str | None
+    parental_level: int
+    pin_reset: int
     ignored_blocks: list[int]
 
 
@@ -223,6 +226,8 @@ def _content(payload: EmmPayload) -> ContentDocument:
         state="active" if payload.state == 0 else "suspended",
         rights=[right for block in payload.rights for right in _rights(block)],
         receiver=None if payload.pairing is None else receiver_number.spell(payload.pairing.receiver),
+        parental_level=payload.traits.parental,
+        pin_reset=payload.traits.pin_reset,
         ignored_blocks=[block.tag for block in payload.blocks if isinstance(block, OpaqueBlock)],
     )
 
@@ -274,7 +279,9 @@ def _says(content: ContentDocument) -> str:
     lines = ["suspended"] if content.state == "suspended" else []
     lines += [f"product {each.product_id} {each.start or 'open'} – {each.end}" for each in content.rights]
     lines = lines or ["active, no rights"]
-    return "\n".join(lines if content.receiver is None else [*lines, f"paired with receiver {content.receiver}"])
+    lines += [] if content.receiver is None else [f"paired with receiver {content.receiver}"]
+    lines += [f"PIN from age {content.parental_level}"] if content.parental_level else []
+    return "\n".join([*lines, f"PIN reset {content.pin_reset}"] if content.pin_reset else lines)
 
 
 def _summary(found: DecodedDocument) -> str:

@@ -34,7 +34,10 @@ class LineDocument(_Document):
 
 
 class TraitDocument(_Document):
-    """Something besides rights, on the card and in the ledger, in words. `name`: `pairing`."""
+    """Something besides rights, on the card and in the ledger, in words.
+
+    `name`: `pairing`, `parental level`, `PIN reset`.
+    """
 
     name: str
     on_card: str

@@ -168,7 +168,11 @@ def _judge(info: CardInfo, known: Known, genuine: bool | None, calendar: Calenda
         rights=tuple(Right(one.product_id, one.start, one.end) for one in fact.rights),
         changed_at=fact.changed_at,
         live=known.live,
-        traits=Traits(None if fact.receiver is None else receiver_number.parse(fact.receiver)),
+        traits=Traits(
+            None if fact.receiver is None else receiver_number.parse(fact.receiver),
+            parental=fact.parental,
+            pin_reset=fact.pin_reset,
+        ),
     )
     return judge(info, ordered, genuine, known.now, calendar)
 

@@ -38,7 +38,15 @@ def _of(operator: ColumnElement[str]) -> ColumnElement[bool]:
 
 
 _CARDS: Final = (
-    select(_cards.address, _cards.revision, _cards.key_version, _cards.state, _cards.receiver)
+    select(
+        _cards.address,
+        _cards.revision,
+        _cards.key_version,
+        _cards.state,
+        _cards.receiver,
+        _cards.parental,
+        _cards.pin_reset,
+    )
     .where(_of(_cards.operator), _cards.address > bindparam("after"))
     .order_by(_cards.address)
     .limit(BLOCK)
@@ -77,13 +85,16 @@ _CLOSINGS: Final = (
 def card_block(connection: Connection, operators: Sequence[str], after: int) -> CardBlock:
     """Return the next cards of these operators above an address, rising; an empty block at the end."""
     found = _plain(connection.execute(_CARDS, {"operators": operators, "after": after}))
-    addresses, revisions, key_versions, states, receivers = zip(*found, strict=True) if found else ((),) * 5
+    columns = zip(*found, strict=True) if found else ((),) * 7
+    addresses, revisions, key_versions, states, receivers, parental, pin_resets = columns
     return CardBlock(
         np.array(addresses, np.uint64),
         np.array(revisions, np.uint32),
         np.array(key_versions, np.uint8),
         np.array([state not in OPEN_STATES for state in states], np.bool_),
         np.array([0 if receiver is None else int(receiver, 16) for receiver in receivers], np.uint64),
+        np.array(parental, np.uint8),
+        np.array(pin_resets, np.uint32),
     )
 
 
@@ -239,7 +250,7 @@ def card_view(connection: Connection, address: int, grants: Grants, now: float) 
         ),
         open_until=card.open_until,
         replaced_by=card.replaced_by,
-        traits=traits_of(card.receiver),
+        traits=traits_of(card.receiver, card.parental, card.pin_reset),
     )
 
 

@@ -288,6 +288,8 @@ _CARD_COLUMNS: Final = (
     "open_until",
     "replaced_by",
     "receiver",
+    "parental",
+    "pin_reset",
 )
 _OFFER_COLUMNS: Final = (
     "rev",

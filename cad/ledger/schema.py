@@ -60,6 +60,8 @@ cards: Final = Table(
     Column("open_until", BIG),
     Column("replaced_by", BIG),
     Column("receiver", Text),
+    Column("parental", Integer, nullable=False, server_default="0"),
+    Column("pin_reset", BIG, nullable=False, server_default="0"),
     CheckConstraint("address BETWEEN 0 AND 99999999999", name="address"),
     CheckConstraint(
         "state IN ('stock', 'assigned', 'active', 'suspended', 'lost', 'stolen', 'defective', 'replaced', 'returned',"
@@ -72,7 +74,8 @@ cards: Final = Table(
 """`state` as in `cad.ledger.decide.lifecycle`. `blocked` 1: for default, which outlives report and replacement.
 
 `open_until`: reopened on a promise to pay, and blocked again from then on (S12). `receiver`: number of the one receiver
-that the card serves, as spelled by `protocol.receiver_number`.
+that the card serves, as spelled by `protocol.receiver_number`. `parental`: age from which on a rating needs the PIN;
+`pin_reset`: the revision under which the newest reset of the PIN was ordered.
 """
 Index("ix_cards_operator_subscriber", cards.c.operator, cards.c.subscriber)
 Index(

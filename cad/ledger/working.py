@@ -51,11 +51,20 @@ class CardRow:
     open_until: int | None = None
     replaced_by: int | None = None
     receiver: str | None = None
+    parental: int = 0
+    pin_reset: int = 0
 
     @property
     def traits(self) -> Traits:
         """What the card's EMM says of it besides its rights."""
-        return traits_of(self.receiver)
+        return traits_of(self.receiver, self.parental, self.pin_reset)
+
+    def without_a_home(self) -> "CardRow":
+        """Return the row of a card that comes back: whoever gets it next has another receiver, and the factory's PIN.
+
+        Its next change must be the one that this row is put with.
+        """
+        return replace(self, receiver=None, parental=0, pin_reset=self.revision + 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -358,9 +367,9 @@ class WorkingSet:
         return raised
 
 
-def traits_of(receiver: str | None) -> Traits:
+def traits_of(receiver: str | None, parental: int, pin_reset: int) -> Traits:
     """Return what an EMM says besides rights, from the columns of a card."""
-    return Traits(receiver=None if receiver is None else int(receiver, 16))
+    return Traits(None if receiver is None else int(receiver, 16), parental=parental, pin_reset=pin_reset)
 
 
 def rights_of(

@@ -35,6 +35,7 @@ EXTRACTS: Final[dict[ItemName, dict[str, Extract]]] = {
         "until": lambda row: _moment(row.open_until),
         "replacement": lambda row: None if row.replaced_by is None else card_number.spell(row.replaced_by),
         "receiver": lambda row: row.receiver,
+        "parental_level": lambda row: row.parental,
     },
     "offer": {
         "rev": lambda row: row.rev,

@@ -289,4 +289,6 @@ def _card_fact(view: CardView) -> docs.CardFact:
         changed_at=view.changed_at,
         rights=tuple(docs.RightFact(product_id=one.product_id, start=one.start, end=one.end) for one in view.rights),
         receiver=None if view.traits.receiver is None else receiver_number.spell(view.traits.receiver),
+        parental=view.traits.parental,
+        pin_reset=view.traits.pin_reset,
     )

@@ -4,12 +4,13 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from cards.mailbox.contents import Mailbox
+from cards.memory.pin import Pin
 from emm.errors import BuildError
 from emm.keys import KeyLadder
 from emm.message import PARTS_MAX, EmmKind, Version
 from emm.payload import CardState, EmmPayload, RightsBlock
 from emm.secret import SIV_KEY_SIZE, Secret
-from emm.traits import PairingBlock
+from emm.traits import PairingBlock, Traits, said_by
 from protocol.card_number import ADDRESS_MAX
 
 
@@ -89,6 +90,7 @@ class CardMemory:
     tracks: dict[EmmKind, Track] = field(default_factory=lambda: {kind: Track() for kind in EmmKind})
     last_time: int = 0
     mailbox: Mailbox = field(default_factory=Mailbox)
+    pin: Pin = field(default_factory=Pin)
 
     def __post_init__(self) -> None:
         if not 0 <= self.address <= ADDRESS_MAX:
@@ -112,6 +114,11 @@ class CardMemory:
         """The receiver that the card serves alone, and the key of the pair; None when it serves any."""
         content = self.tracks[EmmKind.UNIQUE].content
         return next((part.pairing for part in content if part.pairing is not None), None)
+
+    @property
+    def traits(self) -> Traits:
+        """What the unique EMM that was taken says besides rights."""
+        return said_by([block for part in self.tracks[EmmKind.UNIQUE].content for block in part.blocks])
 
 
 class Storage(Protocol):

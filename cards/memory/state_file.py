@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from cards.errors import StateFileError
 from cards.mailbox.stored import StoredMailbox
 from cards.memory.contents import CardKeys, CardMemory, Collection, Track
+from cards.memory.pin import Pin
 from emm.errors import EmmError
 from emm.message import EmmKind, Version
 from emm.payload import EmmPayload, build_payload, parse_payload
@@ -58,6 +59,12 @@ class _Keys(_Model):
     global_key: str
 
 
+class _Pin(_Model):
+    digits: str
+    tries_left: int
+    reset_mark: int
+
+
 class _File(_Model):
     format: Literal["cad software card 1"]
     address: int
@@ -67,6 +74,7 @@ class _File(_Model):
     group: _Track
     everyone: _Track
     mailbox: StoredMailbox = StoredMailbox()
+    pin: _Pin | None = None
 
 
 class StateFile:
@@ -146,6 +154,11 @@ def encode(memory: CardMemory) -> bytes:
         group=_track_out(EmmKind.GROUP, memory),
         everyone=_track_out(EmmKind.GLOBAL, memory),
         mailbox=StoredMailbox.of(memory.mailbox),
+        pin=_Pin(
+            digits=memory.pin.digits.hex(),
+            tries_left=memory.pin.tries_left,
+            reset_mark=memory.pin.reset_mark,
+        ),
     )
     return file.model_dump_json(indent=1).encode()
 
@@ -172,6 +185,7 @@ def decode(raw: bytes) -> CardMemory:
             },
             file.last_time,
             file.mailbox.read(),
+            _pin_in(file.pin),
         )
     except ValidationError as error:
         first = error.errors(include_input=False, include_context=False, include_url=False)[0]
@@ -212,6 +226,10 @@ def _track_in(kind: EmmKind, track: _Track) -> Track:
             tuple((part.number, _payload_in(kind, part.payload)) for part in collecting.parts),
         ),
     )
+
+
+def _pin_in(pin: _Pin | None) -> Pin:
+    return Pin() if pin is None else Pin(Secret(bytes.fromhex(pin.digits)), pin.tries_left, pin.reset_mark)
 
 
 def _version_out(version: Version) -> _Version:

@@ -1,11 +1,19 @@
 """Commands about cards."""
 
-from typing import ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Final, Literal, Self
 
-from pydantic import model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from protocol.portal.command import Command
 from protocol.portal.fields import Card, Moment, Receiver, Reference, Rev, Text
+
+PARENTAL_AGE_MIN: Final = 4
+
+
+def _parental_level(level: int) -> int:
+    if 0 < level < PARENTAL_AGE_MIN:
+        raise ValueError("write an age from 4 to 18, or 0 for no lock")
+    return level
 
 
 class CardAssign(Command):
@@ -121,6 +129,29 @@ class CardUnpair(Command):
 
     card: Card
     rev: Rev
+
+
+class CardPinReset(Command):
+    """The subscriber's PIN on the card is to be the factory's, 0000, once; he may then change it."""
+
+    resource: ClassVar[str] = "card"
+    verb: ClassVar[str] = "pin-reset"
+
+    card: Card
+    rev: Rev
+
+
+class CardParental(Command):
+    """The card is to ask for its PIN before what is rated for the age `level` or above; 0: before nothing."""
+
+    resource: ClassVar[str] = "card"
+    verb: ClassVar[str] = "parental"
+
+    card: Card
+    rev: Rev
+    level: Annotated[
+        int, Field(ge=0, le=18, description="An age from 4 to 18; 0 for no lock"), AfterValidator(_parental_level)
+    ]
 
 
 class CardRefresh(Command):

@@ -11,6 +11,8 @@ from protocol.portal.card_commands import (
     CardAssign,
     CardBlacklist,
     CardPair,
+    CardParental,
+    CardPinReset,
     CardRefresh,
     CardRelease,
     CardReopen,
@@ -48,6 +50,8 @@ AnyCommand = (
     | CardBlacklist
     | CardPair
     | CardUnpair
+    | CardPinReset
+    | CardParental
     | CardRefresh
     | SubscriptionPut
     | SubscriptionEnd

@@ -27,6 +27,7 @@ _BY_NAME: Final[dict[str, Any]] = {
     "retryable": False,
     "multiplex": "mux-1",
     "remaining": ["mux-2"],
+    "level": 12,
     "receiver": "01000000000001D8",
     "revision": 7,
     "command": "3f1c9f0e-5a52-4f0b-9d2e-6a4d1c7b8e90",

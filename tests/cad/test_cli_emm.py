@@ -160,7 +160,7 @@ def test_a_table_for_people(capsys: pytest.CaptureFixture[str], tmp_path: Path) 
     file.write_bytes(b"".join(SECTIONS + SHARED))
     code, out, _ = decode(capsys, file)
     assert code == 0
-    for words in ("card 999999999991", "group 48225308", "all cards", "3 of 3", "sections: 12 EMMs, 12 different"):
+    for words in ("card 999999999991", "group 48225308", "all cards", "3 of 3", "sections: 13 EMMs, 13 different"):
         assert words in out
 
 
@@ -242,7 +242,9 @@ def test_opened_with_the_key_of_the_settings(config: Path, capsys: pytest.Captur
     windows = (Window(0, 1_804_032_000, 694, 2, (1, 2)), Window(1_801_443_600, 1_804_032_000, 695, 1, (7,)))
     emms = [
         *sealer.unique(42, 1, version, CardContent(suspended=False, windows=windows)),
-        *sealer.unique(43, 1, version, CardContent(suspended=True, traits=Traits(0x01000000000001D8))),
+        *sealer.unique(
+            43, 1, version, CardContent(suspended=True, traits=Traits(0x01000000000001D8, parental=18, pin_reset=9))
+        ),
         *sealer.group(0, 1, version, [EmmPayload(CardState.ACTIVE, (OpaqueBlock(0x81, b""),))]),
         *sealer.to_all(1, version, [EmmPayload(CardState.ACTIVE)]),
     ]
@@ -259,10 +261,26 @@ def test_opened_with_the_key_of_the_settings(config: Path, capsys: pytest.Captur
             {"product_id": 7, "start": "2027-02-01T01:00:00Z", "end": end, "epochs": [695]},
         ],
         "receiver": None,
+        "parental_level": 0,
+        "pin_reset": 0,
         "ignored_blocks": [],
     }
-    assert contents[1] == {"state": "suspended", "rights": [], "receiver": "01000000000001D8", "ignored_blocks": []}
-    assert contents[2] == {"state": "active", "rights": [], "receiver": None, "ignored_blocks": [0x81]}
+    assert contents[1] == {
+        "state": "suspended",
+        "rights": [],
+        "receiver": "01000000000001D8",
+        "parental_level": 18,
+        "pin_reset": 9,
+        "ignored_blocks": [],
+    }
+    assert contents[2] == {
+        "state": "active",
+        "rights": [],
+        "receiver": None,
+        "parental_level": 0,
+        "pin_reset": 0,
+        "ignored_blocks": [0x81],
+    }
     code, out, _ = decode(capsys, file, "--open", "--config", config)
     assert code == 0
     assert "product 7 2027-02-01T01:00:00Z" in out

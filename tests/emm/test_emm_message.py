@@ -28,7 +28,7 @@ from emm.payload import (
     parse_payload,
 )
 from emm.secret import Secret
-from emm.traits import PairingBlock
+from emm.traits import PairingBlock, ParentalBlock, PinResetBlock
 from tests.support import emm_strategies as some
 from tests.support.vectors import load_vectors
 
@@ -157,6 +157,13 @@ RIGHTS = bytes.fromhex("000000000000000a0001010007") + bytes(16)
         (EmmKind.UNIQUE, b"\x00\x01\x02\x18" + bytes(24), "no receiver"),
         (EmmKind.UNIQUE, b"\x00\x02" + (b"\x02\x18" + PAIRING) * 2, "twice"),
         (EmmKind.GROUP, b"\x00\x01\x02\x18" + PAIRING, "0x02 is unknown"),
+        (EmmKind.UNIQUE, b"\x00\x01\x04\x00", "0x04 has the wrong length"),
+        (EmmKind.UNIQUE, b"\x00\x01\x04\x01\x03", "age from 4 to 18"),
+        (EmmKind.UNIQUE, b"\x00\x01\x04\x01\x13", "age from 4 to 18"),
+        (EmmKind.UNIQUE, b"\x00\x02\x04\x01\x0c\x04\x01\x0c", "twice"),
+        (EmmKind.UNIQUE, b"\x00\x01\xa0\x03\x00\x00\x01", "0xA0 has the wrong length"),
+        (EmmKind.UNIQUE, b"\x00\x01\xa0\x04\x00\x00\x00\x00", "from 1 on"),
+        (EmmKind.GLOBAL, b"\x00\x01\x04\x01\x0c", "0x04 is unknown"),
         (EmmKind.UNIQUE, b"\x00\x01\x00\x00", "0x00 is unknown"),
         (EmmKind.UNIQUE, b"\x00\x01\x7f\x01\x00", "0x7F is unknown"),
         (EmmKind.UNIQUE, b"\x00\x01\x01\x00", "cut short"),
@@ -212,6 +219,8 @@ def _rights(**changes: object) -> EmmPayload:
         (EmmKind.UNIQUE, lambda: EmmPayload(CardState.ACTIVE, (PairingBlock(RECEIVER, Secret(b"short")),))),
         (EmmKind.UNIQUE, lambda: EmmPayload(CardState.ACTIVE, (PairingBlock(RECEIVER, KEY),) * 2)),
         (EmmKind.GROUP, lambda: EmmPayload(CardState.ACTIVE, (PairingBlock(RECEIVER, KEY),))),
+        (EmmKind.UNIQUE, lambda: EmmPayload(CardState.ACTIVE, (ParentalBlock(0),))),
+        (EmmKind.UNIQUE, lambda: EmmPayload(CardState.ACTIVE, (PinResetBlock(1 << 32),))),
         (EmmKind.GROUP, _rights),
         (EmmKind.GLOBAL, lambda: EmmPayload(CardState.SUSPENDED)),
     ],

@@ -33,7 +33,11 @@ def _content(vector: dict[str, Any]) -> CardContent:
     for each in vector["windows"]:
         key = (each["start"], each["end"], each["first_epoch"], each["key_count"])
         windows.setdefault(key, []).extend(each["product_ids"])
-    traits = Traits(receiver_number.parse(vector["receiver"]) if "receiver" in vector else None)
+    traits = Traits(
+        receiver_number.parse(vector["receiver"]) if "receiver" in vector else None,
+        parental=vector.get("parental", 0),
+        pin_reset=vector.get("pin_reset", 0),
+    )
     return CardContent(vector["suspended"], tuple(Window(*key, tuple(ids)) for key, ids in windows.items()), traits)
 
 
@@ -54,6 +58,10 @@ def test_published_unique_emms(vector: dict[str, Any]) -> None:
         if part == 0 and "receiver" in vector:
             receiver = receiver_number.parse(vector["receiver"])
             blocks.append(reference.pairing_block(MASTER, receiver, vector["address"]))
+        if part == 0 and "parental" in vector:
+            blocks.append(reference.parental_block(vector["parental"]))
+        if part == 0 and "pin_reset" in vector:
+            blocks.append(reference.pin_reset_block(vector["pin_reset"]))
         plain = reference.payload(int(vector["suspended"]), blocks)
         last = len(vector["sections"]) - 1
         numbers = (vector["address"], vector["key_version"], vector["period"], vector["revision"], part, last)
@@ -227,7 +235,7 @@ def test_a_card_with_too_many_products_is_refused_with_a_reason() -> None:
 
 def test_what_is_said_of_a_card_fits_beside_as_many_windows_as_it_may_hold() -> None:
     full = tuple(Window(start, 1_000 + start, 1, 2, (1 + start,)) for start in range(WINDOWS_MAX))
-    everything = Traits(receiver_number.of_serial(receiver_number.SERIAL_MAX))
+    everything = Traits(receiver_number.of_serial(receiver_number.SERIAL_MAX), parental=18, pin_reset=0xFFFF_FFFF)
     assert len(section_sizes(CardContent(False, full))) == 16
     assert len(section_sizes(CardContent(False, full, everything))) == 16
 

@@ -19,7 +19,10 @@ Step = tuple[str, str]
 
 def transcript() -> str:
     """All blocks as they stand in the page."""
-    return "\n\n".join(f"```\n{block}\n```" for block in (_first_card(), _second_card(), _third_card(), _paired_card()))
+    return "\n\n".join(
+        f"```\n{block}\n```"
+        for block in (_first_card(), _second_card(), _third_card(), _paired_card(), _household_card())
+    )
 
 
 def _first_card() -> str:
@@ -102,6 +105,25 @@ def _paired_card() -> str:
         ("PROCESS EMM paired, revision 5", _emm(emms["paired"]["sections"][0])),
         ("GET DATA PAIRING: receiver 0100 0000 0000 01D8", "80CADF2600"),
         ("PROCESS ECM one-product: opened, and sealed for the receiver", _ecm(ecms["one-product"])),
+    ]
+    return "\n".join(["card 12345678901, key_version 1", *_play(12345678901, 1, steps)])
+
+
+def _household_card() -> str:
+    emms = {each["name"]: each for each in load_vectors("emm.json")["unique"]}
+    steps = [
+        ("SELECT, no answer wanted", f"00A4040C{len(DEFAULT_AID):02X}{DEFAULT_AID.hex()}"),
+        ("GET DATA ACCESS: no parental level, three tries, no reset yet", "80CADF2700"),
+        ("VERIFY without data: the PIN was not given", "00200081"),
+        ("VERIFY 0000", "002000810430303030"),
+        ("CHANGE REFERENCE DATA 0000 to 4711", "00240081083030303034373131"),
+        ("VERIFY 0000: wrong", "002000810430303030"),
+        ("PROCESS EMM household, revision 6: parental level 12, PIN reset", _emm(emms["household"]["sections"][0])),
+        ("GET DATA ACCESS", "80CADF2700"),
+        ("VERIFY 4711: not any more", "002000810434373131"),
+        ("VERIFY 0000", "002000810430303030"),
+        ("VERIFY without data: the PIN was given", "00200081"),
+        ("VERIFY, P1 FF: forget that", "0020FF81"),
     ]
     return "\n".join(["card 12345678901, key_version 1", *_play(12345678901, 1, steps)])
 

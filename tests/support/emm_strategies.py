@@ -11,7 +11,16 @@ from emm.message import ADDRESS_MAX, EmmHeader, EmmKind, Version, payload_max
 from emm.payload import CardState, EmmPayload, OpaqueBlock, ProductKeys, RightsBlock, build_payload
 from emm.plan import CardContent, Right, Window
 from emm.secret import Secret
-from emm.traits import NO_TRAITS, PairingBlock, TraitBlock, Traits, trait_sizes
+from emm.traits import (
+    NO_TRAITS,
+    PairingBlock,
+    ParentalBlock,
+    PinResetBlock,
+    TraitBlock,
+    Traits,
+    said_by,
+    trait_sizes,
+)
 from protocol import receiver_number
 
 U8, U16, U32 = (st.integers(0, (1 << bits) - 1) for bits in (8, 16, 32))
@@ -44,9 +53,14 @@ def rights_blocks(draw: st.DrawFn) -> RightsBlock:
 
 
 RECEIVERS = st.integers(1, receiver_number.SERIAL_MAX).map(receiver_number.of_serial)
-TRAITS = st.builds(Traits, st.none() | RECEIVERS)
-TRAIT_BLOCKS = st.builds(PairingBlock, RECEIVERS, KEYS)
-OPAQUE_BLOCKS = st.builds(OpaqueBlock, st.integers(0x80, 0xFF), st.binary(max_size=40))
+AGES = st.integers(4, 18)
+TRAITS = st.builds(Traits, st.none() | RECEIVERS, parental=st.just(0) | AGES, pin_reset=U32)
+TRAIT_BLOCKS = (
+    st.builds(PairingBlock, RECEIVERS, KEYS)
+    | st.builds(ParentalBlock, AGES)
+    | st.builds(PinResetBlock, st.integers(1, 0xFFFF_FFFF))
+)
+OPAQUE_BLOCKS = st.builds(OpaqueBlock, st.integers(0x80, 0xFF).filter(lambda tag: tag != 0xA0), st.binary(max_size=40))
 
 
 @st.composite
@@ -55,7 +69,7 @@ def payloads(draw: st.DrawFn, kind: EmmKind) -> EmmPayload:
     state = draw(st.sampled_from(CardState)) if unique else CardState.ACTIVE
     blocks: list[RightsBlock | TraitBlock | OpaqueBlock] = [
         *draw(st.lists(rights_blocks() | OPAQUE_BLOCKS if unique else OPAQUE_BLOCKS, max_size=4)),
-        *draw(st.lists(TRAIT_BLOCKS, max_size=1) if unique else st.just([])),
+        *draw(st.lists(TRAIT_BLOCKS, max_size=3, unique_by=type) if unique else st.just([])),
     ]
     while len(build_payload(kind, EmmPayload(state, ()))) + sum(map(_size, blocks)) > payload_max(kind):
         blocks.pop()
@@ -66,7 +80,7 @@ def _size(block: RightsBlock | TraitBlock | OpaqueBlock) -> int:
     if isinstance(block, OpaqueBlock):
         return 2 + len(block.value)
     if isinstance(block, TraitBlock):
-        return sum(trait_sizes(Traits(block.receiver)))
+        return sum(trait_sizes(said_by([block])))
     return 13 + sum(2 + 16 * len(product.keys) for product in block.products)
 
 

@@ -149,6 +149,14 @@ def pairing_block(master: bytes, receiver: int, address: int) -> bytes:
     return struct.pack(">BBQ", 2, 24, receiver) + pair_key(master, receiver, address)
 
 
+def parental_block(age: int) -> bytes:
+    return bytes([4, 1, age])
+
+
+def pin_reset_block(mark: int) -> bytes:
+    return struct.pack(">BBI", 0xA0, 4, mark)
+
+
 def payload(state: int, blocks: Sequence[bytes]) -> bytes:
     return struct.pack(">BB", state, len(blocks)) + b"".join(blocks)
 

@@ -105,10 +105,8 @@ def give_back(command: CardReturn | CardRelease, state: WorkingSet, context: Con
     if held := sorted(one.subscription for one in state.live_on(command.card, context.now)):
         detail = f"the card has {len(held)} subscriptions, such as {held[0]}; end them or move them to another card"
         return Decision(Code.CARD_HAS_SUBSCRIPTIONS, detail, card=command.card)
-    # Whoever gets the card next has another receiver.
-    new = replace(
-        row, state=go(move, row.state), blocked=0, open_until=None, reason=None, receiver=None, rev=command.rev
-    )
+    home = row.without_a_home()
+    new = replace(home, state=go(move, row.state), blocked=0, open_until=None, reason=None, rev=command.rev)
     facts = () if row.state == RETURNED else (Fact(command.card, "card-returned", int(context.now)),)
     if move is Move.RELEASE:
         new = replace(new, subscriber="")

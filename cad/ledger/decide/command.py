@@ -7,6 +7,8 @@ from protocol.portal.card_commands import (
     CardAssign,
     CardBlacklist,
     CardPair,
+    CardParental,
+    CardPinReset,
     CardRefresh,
     CardRelease,
     CardReopen,
@@ -27,6 +29,8 @@ CardCommand = (
     CardAssign
     | CardBlacklist
     | CardPair
+    | CardParental
+    | CardPinReset
     | CardRefresh
     | CardRelease
     | CardReopen
@@ -79,5 +83,9 @@ def _card(command: CardCommand, state: WorkingSet, context: Context) -> Decision
             return cards.blacklist(command, state, context)
         case CardPair() | CardUnpair():
             return household.pair(command, state, context)
+        case CardPinReset():
+            return household.reset_pin(command, state, context)
+        case CardParental():
+            return household.set_parental_level(command, state, context)
         case CardRefresh():
             return cards.refresh(command, state, context)

@@ -7,7 +7,7 @@ from cad.ledger.decide.common import NOTHING_TO_SEND, Context
 from cad.ledger.decide.lifecycle import Move
 from cad.ledger.working import Decision, WorkingSet
 from protocol import receiver_number
-from protocol.portal.card_commands import CardPair, CardUnpair
+from protocol.portal.card_commands import CardPair, CardParental, CardPinReset, CardUnpair
 
 
 def pair(command: CardPair | CardUnpair, state: WorkingSet, context: Context) -> Decision:
@@ -18,5 +18,25 @@ def pair(command: CardPair | CardUnpair, state: WorkingSet, context: Context) ->
     receiver = receiver_number.spell(command.receiver) if isinstance(command, CardPair) else None
     new = replace(row, receiver=receiver, rev=command.rev)
     if row.receiver == receiver:
+        return Decision(detail=NOTHING_TO_SEND, card=command.card, card_row=new)
+    return Decision(card=command.card, card_row=new, touched=(command.card,))
+
+
+def reset_pin(command: CardPinReset, state: WorkingSet, context: Context) -> Decision:
+    """Let a card set its PIN back once: the revision of this very change tells this reset from all others."""
+    row = ready(command.card, command.rev, Move.SET_UP, state, context)
+    if isinstance(row, Decision):
+        return row
+    new = replace(row, pin_reset=row.revision + 1, rev=command.rev)
+    return Decision(card=command.card, card_row=new, touched=(command.card,))
+
+
+def set_parental_level(command: CardParental, state: WorkingSet, context: Context) -> Decision:
+    """Let a card ask for its PIN before what is rated for an age or above."""
+    row = ready(command.card, command.rev, Move.SET_UP, state, context)
+    if isinstance(row, Decision):
+        return row
+    new = replace(row, parental=command.level, rev=command.rev)
+    if row.parental == command.level:
         return Decision(detail=NOTHING_TO_SEND, card=command.card, card_row=new)
     return Decision(card=command.card, card_row=new, touched=(command.card,))

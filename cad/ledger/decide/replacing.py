@@ -12,7 +12,10 @@ from protocol.portal.codes import Code
 
 
 def replace_card(command: CardReplace, state: WorkingSet, context: Context) -> Decision:
-    """Move what the old card has to the new one: subscriptions, pairing, block for default, time of a trust payment."""
+    """Move what the old card has to the new one.
+
+    That is: subscriptions, pairing, parental level, block for default, time of a trust payment.
+    """
     old = own_card(command.card, state, context)
     if old is None:
         return unknown_card(command.card)
@@ -70,7 +73,8 @@ def _stand_in(address: int, old: CardRow, state: WorkingSet, context: Context) -
         reason=old.reason if old.blocked else None,
         blocked=old.blocked,
         open_until=old.open_until,
-        # The home stays the same, unless the new card was paired already.
+        # The home stays the same, unless the new card was set up for another already. Each card has a PIN of its own.
         receiver=row.receiver or old.receiver,
+        parental=row.parental or old.parental,
         assigned_at=context.now,
     )

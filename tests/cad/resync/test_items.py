@@ -75,4 +75,5 @@ def test_what_a_card_has_not_is_null(store: Store) -> None:
         "until": None,
         "replacement": None,
         "receiver": None,
+        "parental_level": 0,
     }

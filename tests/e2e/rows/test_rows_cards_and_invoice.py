@@ -98,6 +98,32 @@ async def test_s18_c6_a_paired_card_opens_in_its_receiver_and_in_no_other(runnin
         await running.until(lambda: fresh.opens("sport-1", time.time()), "the channel to open anywhere")
 
 
+async def test_c6_a_pin_is_reset_and_a_parental_level_set_over_the_air(running: Headend) -> None:
+    card = running.card(FIRST["kaisa"])
+    async with portal(running.broker, "kaisa") as kaisa:
+        await customer(kaisa, card.number)
+        await running.until(lambda: card.opens("sport-1", time.time()), "the channel to open")
+        card.session.change_pin("0000", "4711")
+        await committed(kaisa, "card pin-reset", card=card.number, rev=2)
+        await committed(kaisa, "card parental", card=card.number, rev=3, level=12)
+
+        def access() -> tuple[int, int]:
+            card.listen()
+            found = card.session.read_info().access
+            return found.parental, found.pin_reset
+
+        await running.until(lambda: access()[0] == 12, "the level to be on the card")
+        assert access()[1] > 0
+        card.session.give_pin("0000")
+        found = (await running.ask(f"/v1/explain/{card.number}")).json()
+        assert found["parental_level"] == 12
+        refused = (
+            await kaisa.reply(await kaisa.order("card", "parental", {"card": card.number, "rev": 4, "level": 3}))
+        ).payload
+        assert (refused["code"], refused["errors"][0]["field"]) == ("invalid", "level")
+        assert "4711" not in running.log.read_text()
+
+
 async def test_s12_s17_a_promise_to_pay_opens_at_once_and_closes_by_itself(running: Headend) -> None:
     card = running.card(FIRST["kaisa"])
     async with portal(running.broker, "kaisa") as kaisa:
