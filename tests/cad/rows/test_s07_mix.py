@@ -203,6 +203,19 @@ def test_what_the_list_loses_closes_and_may_be_replaced_at_once(mixed: HandHeade
     assert opened(mixed) == ["film", "sport"]
 
 
+def test_another_number_to_choose_leaves_what_stands(mixed: HandHeadend) -> None:
+    choose(mixed, "sport", "film")
+    choose(mixed, "sport", "news")
+    mix(mixed, choose=3)
+    assert choose(mixed, "sport", "news")["code"] == "ok", "said again"
+    assert choose(mixed, "sport", "film")["code"] == "choice_count"
+    assert choose(mixed, "sport", "news", "basic")["code"] == "ok", "one more is no change"
+    mix(mixed, choose=1)
+    assert opened(mixed) == ["basic", "news", "sport"]
+    assert choose(mixed, "sport", "news", "basic", ends_at="2027-05-01T00:00:00Z")["code"] == "ok"
+    assert choose(mixed, "sport")["code"] == "choice_locked", "two would be given up"
+
+
 def test_more_may_be_taken_at_any_time_and_nobody_changes_by_a_roundabout_way(mixed: HandHeadend) -> None:
     mix(mixed, offer="mix-3", choose=3)
     mixed.done("offer put", offer="all", kind="package", names={"fi": "Kaikki"}, products=["basic", "sport", "film"])
