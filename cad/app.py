@@ -26,6 +26,7 @@ from cad.frame.supervisor import Supervisor
 from cad.frame.systemd import Notifier
 from cad.headend import HeadendView
 from cad.http.app import control_app, public_app
+from cad.http.backup import backup_routes
 from cad.http.catalogue import catalogue_routes
 from cad.http.multiplexes import switch_routes
 from cad.http.server import HttpServer, bind_tcp, bind_unix
@@ -66,14 +67,15 @@ def serve(settings: Settings, config: Path, clock: SystemClock | None = None) ->
     Raises what `cad.cli.main` turns into a message and an exit code: StateError, AlreadyRunningError, KeyStoreError,
     LedgerRefused, LedgerUnavailable, ListenError.
     """
-    _make_state_dir(settings.node.state_dir)
+    make_state_dir(settings.node.state_dir)
     with StateLock(settings.node.state_dir):
         ladder = KeyLadder(keystore.load(settings.keys))
         asyncio.run(_run(settings, config, ladder, clock))
     return 0
 
 
-def _make_state_dir(state_dir: Path) -> None:
+def make_state_dir(state_dir: Path) -> None:
+    """Make the state directory where there is none. Raises StateError."""
     try:
         state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
@@ -233,6 +235,7 @@ class Daemon:
             [
                 *stock_routes(LedgerDesk(self.ledger)),
                 *switch_routes(self.on_air.switch),
+                *backup_routes(self.ledger.backup),
                 *catalogue_routes(CatalogueDesk(self.ledger, self.metrics, self.on_air.follow)),
             ],
         )

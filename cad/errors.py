@@ -55,3 +55,7 @@ class JournalError(CadError):
 
 class BatchFileError(CadError):
     """A batch file, a delivery of transport keys or a result file cannot be used."""
+
+
+class BackupError(CadError):
+    """A backup cannot be taken, is not whole, or cannot be put back."""

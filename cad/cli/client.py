@@ -63,6 +63,14 @@ class DaemonClient:
             _raise_if_refused(answer)
             yield from answer.iter_lines()
 
+    def pieces(self, path: str) -> Iterator[bytes]:
+        """Yield a long answer of bytes as it comes. Raises DaemonUnreachableError when it breaks off."""
+        with self._reached(), self._client.stream("GET", path, timeout=ANSWER_TIMEOUT_S) as answer:
+            if answer.is_error:
+                answer.read()
+            _raise_if_refused(answer)
+            yield from answer.iter_raw()
+
     def close(self) -> None:
         """Hang up."""
         self._client.close()

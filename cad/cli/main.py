@@ -23,6 +23,7 @@ class Entry(NamedTuple):
 
 COMMANDS: Final[dict[str, Entry]] = {
     "audit": Entry("cad.cli.audit:group", "Verify or export the record of every command."),
+    "backup": Entry("cad.cli.backup:command", "Write the ledger to a file while the daemon goes on."),
     "card": Entry(
         "cad.cli.card:group",
         "Read a card in a reader, or make cards.",
@@ -50,6 +51,7 @@ COMMANDS: Final[dict[str, Entry]] = {
     "monitor-camd": Entry("cad.cli.monitor_camd:command", "Let a monitoring receiver watch with a card in a reader."),
     "multiplex": Entry("cad.cli.multiplex:group", "Choose the multiplexer that carries a stream."),
     "reader": Entry("cad.cli.reader:group", "List or watch card readers."),
+    "restore": Entry("cad.cli.backup:restore_command", "Put a backup in place of the ledger."),
     "serve": Entry("cad.cli.serve:command", "Run the daemon."),
     "status": Entry("cad.cli.status:command", "Show how the running daemon is."),
 }

@@ -1,9 +1,11 @@
 """The one connection to the ledger's file, and what becomes of it when the disk fails."""
 
 import contextlib
+import os
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 import structlog
 from sqlalchemy import Connection, Engine, insert, text, update
@@ -13,6 +15,9 @@ from cad.ledger import engine, schema
 from cad.ledger.errors import LedgerUnavailable
 
 log = structlog.get_logger(__name__)
+
+FROZEN_LOG_MAX: Final = 2 << 30
+"""Bytes that the log may reach while the file is frozen: a backup that never ends must not fill the disk."""
 
 
 class Database:
@@ -27,6 +32,8 @@ class Database:
         self.fault: LedgerUnavailable | None = None
         self._engine: Engine | None = None
         self._connection: Connection | None = None
+        self._descriptor: int | None = None
+        self._frozen: object | None = None
 
     def open(self) -> None:
         """Open the file, made with mode 0600 if it is new, and bring its schema up to date.
@@ -93,13 +100,65 @@ class Database:
     def close(self) -> None:
         """Close the connection; what was committed stays, nothing else is written that was not."""
         connection, held = self._connection, self._engine
-        self._connection = self._engine = None
+        self._connection = self._engine = self._frozen = None
         with contextlib.suppress(DBAPIError, sqlite3.Error):
             if connection is not None:
                 connection.close()
         with contextlib.suppress(DBAPIError, sqlite3.Error):
             if held is not None:
                 held.dispose()
+        # Not before: whoever closes a file gives up all locks that his process has on it.
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def freeze(self) -> tuple[object, int, int]:
+        """Let the file stay as it is while commits go on in the log alone; return a token, a descriptor and its size.
+
+        What the file holds then is the ledger of this moment, whole. The descriptor is for `os.pread` only.
+        Raises LedgerUnavailable, also when the file is frozen already.
+        """
+        if self.fault is not None:
+            raise self.fault
+        if self._frozen is not None:
+            raise LedgerUnavailable("a backup is being taken already", "wait until it is done")
+        try:
+            self._pragma("wal_autocheckpoint = 0")
+            ((busy, *_),) = self._pragma("wal_checkpoint(TRUNCATE)")
+        except sqlite3.Error as error:
+            raise engine.unavailable(error, self.path) from error
+        if busy:
+            raise LedgerUnavailable("another process uses the ledger", "end whatever has the file open")
+        if self._descriptor is None:
+            self._descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        self._frozen = object()
+        return self._frozen, self._descriptor, os.fstat(self._descriptor).st_size
+
+    def is_frozen(self, token: object) -> bool:
+        """Return whether the file has stood still since the token was given."""
+        return self._frozen is token
+
+    def thaw(self, token: object) -> None:
+        """Let the log be written into the file again; nothing where the token is not in force any more."""
+        if self._frozen is token and token is not None:
+            self._frozen = None
+            self._pragma(f"wal_autocheckpoint = {engine.AUTOCHECKPOINT}")
+
+    def thaw_overgrown(self) -> None:
+        """Give up a freeze that has let the log grow too much."""
+        log_path = self.path.with_name(self.path.name + "-wal")
+        if self._frozen is not None and log_path.stat().st_size > FROZEN_LOG_MAX:
+            log.error("backup given up: the log grew too much meanwhile", bytes=FROZEN_LOG_MAX)
+            self.thaw(self._frozen)
+
+    def _pragma(self, spelt: str) -> list[tuple[int, ...]]:
+        if self._engine is None:
+            raise LedgerUnavailable("the ledger is closed", "start the daemon")
+        raw = self._engine.raw_connection()
+        try:
+            return list(raw.cursor().execute(f"PRAGMA {spelt}").fetchall())
+        finally:
+            raw.close()
 
     def _probe(self) -> None:
         with self.transaction() as connection:
@@ -122,10 +181,7 @@ class Database:
         """Write all of the log into the file and flush it: pages whose flush failed before are written anew."""
         if self._engine is None:
             return
-        raw = self._engine.raw_connection()
         try:
-            raw.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            self._pragma("wal_checkpoint(TRUNCATE)")
         except sqlite3.Error as error:
             raise engine.unavailable(error, self.path) from error
-        finally:
-            raw.close()

@@ -18,13 +18,15 @@ from cad.ledger import migrations
 from cad.ledger.errors import LedgerRefused, LedgerUnavailable
 
 APPLICATION_ID: Final = 0x43414431  # "CAD1" in the file's header
+AUTOCHECKPOINT: Final = 4000
+"""Pages of the log after which it is written into the file."""
 _PRAGMAS: Final = (
     "PRAGMA locking_mode = EXCLUSIVE",
     "PRAGMA journal_mode = WAL",
     "PRAGMA synchronous = FULL",
     "PRAGMA foreign_keys = ON",
     "PRAGMA cache_size = -32768",
-    "PRAGMA wal_autocheckpoint = 4000",
+    f"PRAGMA wal_autocheckpoint = {AUTOCHECKPOINT}",
     "PRAGMA temp_store = MEMORY",
     "PRAGMA trusted_schema = OFF",
 )

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import math
+import os
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -35,6 +36,7 @@ from cad.ledger.model import (
 from cad.ledger.store import Store
 
 AUDIT_STEP: Final = 2_000
+BACKUP_STEP: Final = 1 << 20
 CHANGES_STEP: Final = 5_000
 MESSAGE_STEP: Final = 5_000
 RECOVER_FIRST_S: Final = 0.5
@@ -328,6 +330,23 @@ class Ledger:
                 self._store.read,
                 lambda held, at=after: upkeep.prune_changes(held, now - options.keep_changes_s, at),
             )
+
+    async def backup(self) -> AsyncGenerator[bytes, None]:
+        """Yield the ledger of this moment as one file, piece by piece, while orders go on being taken.
+
+        Raises LedgerUnavailable, also at the end, when the file did not stand still meanwhile.
+        """
+        now = self._clock.now()
+        token, descriptor, size = await self._run(self._store.freeze, now)
+        try:
+            for offset in range(0, size, BACKUP_STEP):
+                piece = await asyncio.to_thread(os.pread, descriptor, BACKUP_STEP, offset)
+                if not self._store.database.is_frozen(token) or len(piece) != min(BACKUP_STEP, size - offset):
+                    raise LedgerUnavailable("the ledger did not stand still for the backup", "take it again")
+                yield piece
+        finally:
+            if not self._closed:
+                self._executor.submit(self._store.database.thaw, token)
 
     async def audit_head(self) -> AuditHead:
         """Return the end of the audit chain, to be kept elsewhere."""

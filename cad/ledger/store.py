@@ -159,6 +159,11 @@ class Store:
         """Say that a backup was put back: every card's revision jumps by the margin, beyond what it may have seen."""
         self._jump("restored", {"reason": reason, "had": self.head.seq}, now)
 
+    def freeze(self, now: float) -> tuple[object, int, int]:
+        """Note that a backup is taken, and let the file stand still for it (`Database.freeze`)."""
+        self.note("backup", {"after": self.head.seq}, now)
+        return self.database.freeze()
+
     def note(self, kind: str, facts: Mapping[str, Any], now: float) -> None:
         """Put an act that is no command into the audit chain."""
         self._transact(now, lambda batch, connection: upkeep.note(batch, connection, kind, facts))
@@ -186,6 +191,7 @@ class Store:
         """Note that it has been this late, so that a clock that falls back is noticed after a restart."""
         self.highest_time = self._time(now)
         self.meta_set("highest_time", repr(self.highest_time))
+        self.database.thaw_overgrown()
 
     def read(self, query: Callable[[Connection], T]) -> T:
         """Run a query in a transaction of its own. Raises LedgerUnavailable."""
