@@ -50,7 +50,7 @@ def run() -> dict[str, float]:
 
 async def _latency_and_rate(folder: Path) -> dict[str, float]:
     async with headend(folder, multiplexers=1, kbps=FAST_KBPS) as one:
-        await _populate(one, CARDS)
+        await populate(one, CARDS)
         await one.start()
         async with portal(one.broker, "kaisa") as kaisa:
             # Enough of the rate is free for changes; the rest turns the base ring, as it does in a headend.
@@ -134,7 +134,7 @@ async def _in_parallel(jobs: list[Callable[[], Awaitable[None]]], width: int) ->
 
 async def _pacing(folder: Path) -> dict[str, float]:
     async with headend(folder, multiplexers=1, kbps=PACED_KBPS) as one:
-        await _populate(one, CARDS)
+        await populate(one, CARDS)
         await one.start()
         mux = one.multiplexers[0]
         await asyncio.sleep(3)
@@ -159,7 +159,7 @@ async def _million(folder: Path) -> dict[str, float]:
                 card_number.spell(FIRST["kaisa"] + 9999), card_number.spell(FIRST["kaisa"] + MILLION - 1)
             )
         )
-        await _populate(one, MILLION)
+        await populate(one, MILLION)
         began = time.monotonic()
         one.spawn()
         await one.until(one.is_ready, "the daemon to be ready", 300)
@@ -175,7 +175,7 @@ def _peak_mib(pid: int) -> float:
     return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM")) / 1024
 
 
-async def _populate(one: Headend, cards: int) -> None:
+async def populate(one: Headend, cards: int) -> None:
     """Put cards with one or two subscriptions each into the ledger, past the intake."""
     settings = load.load(one.config)
     settings.node.state_dir.mkdir(mode=0o700)

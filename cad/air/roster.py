@@ -15,13 +15,11 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from cad.air.rights import NO_END, RightStore
 from emm.calendar import Calendar
 from emm.message import Version
 from emm.plan import CardContent, Right, plan_card
 from emm.traits import NO_TRAITS, Traits
-
-NO_END = 0xFFFF_FFFF
-_NO_RIGHTS: tuple[Right, ...] = ()
 
 _TYPICAL_FRAME = 17 + 16 + 2
 _TYPICAL_WINDOW = 2 + 11
@@ -88,15 +86,10 @@ class Roster:
         self._receivers: array[int] = array("Q")
         self._parental: array[int] = array("B")
         self._pin_resets: array[int] = array("I")
-        # Rights as they were loaded: those of slot s stand at [first[s], first[s + 1]).
-        self._first: npt.NDArray[np.uint32] = np.zeros(1, np.uint32)
-        self._products: npt.NDArray[np.uint16] = np.zeros(0, np.uint16)
-        self._starts: npt.NDArray[np.uint32] = np.zeros(0, np.uint32)
-        self._ends: npt.NDArray[np.uint32] = np.zeros(0, np.uint32)
+        self._rights = RightStore()
         # Addresses of the first `_sorted` slots ascend; later cards are found through `_later`.
         self._index: npt.NDArray[np.uint64] = np.zeros(0, np.uint64)
         self._later: dict[int, int] = {}
-        self._changed: dict[int, tuple[Right, ...]] = {}
 
     def __len__(self) -> int:
         return len(self._addresses)
@@ -113,11 +106,8 @@ class Roster:
         ):
             raise ValueError("a right belongs to a card that is not in the network")
         order = np.argsort(slots, kind="stable")
-        self._products = rights.product_ids[order]
-        self._starts = rights.starts[order]
-        self._ends = rights.ends[order]
         counts = np.bincount(slots, minlength=len(addresses))
-        self._first = np.concatenate((np.zeros(1, np.int64), np.cumsum(counts))).astype(np.uint32)
+        self._rights.load(counts, rights.product_ids[order], rights.starts[order], rights.ends[order])
         self._index = addresses
         self._addresses = array("Q", addresses.astype(np.uint64).tobytes())
         self._revisions = array("I", cards.revisions.astype(np.uint32).tobytes())
@@ -127,7 +117,6 @@ class Roster:
         self._parental = array("B", cards.parental.astype(np.uint8).tobytes())
         self._pin_resets = array("I", cards.pin_resets.astype(np.uint32).tobytes())
         self._later.clear()
-        self._changed.clear()
 
     def slot_of(self, address: int) -> int | None:
         """Slot of a card, None when it is not in the network."""
@@ -147,20 +136,7 @@ class Roster:
 
     def rights(self, slot: int) -> tuple[Right, ...]:
         """Rights of a card as the ledger has them, without regard to suspension."""
-        changed = self._changed.get(slot)
-        if changed is not None:
-            return changed
-        if slot + 1 >= len(self._first):
-            return _NO_RIGHTS
-        rows = range(int(self._first[slot]), int(self._first[slot + 1]))
-        return tuple(
-            Right(
-                product_id=int(self._products[row]),
-                start=int(self._starts[row]),
-                end=None if self._ends[row] == NO_END else int(self._ends[row]),
-            )
-            for row in rows
-        )
+        return self._rights.get(slot)
 
     def apply(self, change: CardState) -> tuple[int, bool]:
         """Follow one change of the ledger; a version that is older than the one held is left aside.
@@ -184,7 +160,7 @@ class Roster:
         self._revisions[slot] = change.revision
         self._key_versions[slot] = change.key_version
         self._suspended[slot] = change.suspended
-        self._changed[slot] = tuple(change.rights)
+        self._rights.put(slot, change.rights)
         self._receivers[slot] = change.traits.receiver or 0
         self._parental[slot] = change.traits.parental
         self._pin_resets[slot] = change.traits.pin_reset
@@ -210,7 +186,7 @@ class Roster:
 
     def typical_sizes(self) -> npt.NDArray[np.uint16]:
         """Size in bytes to reckon with for each slot's EMM before it has been sealed once."""
-        counts = np.diff(self._first.astype(np.int64))
+        counts = self._rights.counts().astype(np.int64)
         sizes = _TYPICAL_FRAME + np.where(counts > 0, _TYPICAL_WINDOW + _TYPICAL_PRODUCT * counts, 0)
         typical: npt.NDArray[np.uint16] = np.minimum(sizes, 4096).astype(np.uint16)
         return typical

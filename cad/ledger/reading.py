@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 from sqlalchemy import BindParameter, ColumnElement, Connection, CursorResult, and_, bindparam, func, or_, select
 
-from cad.air.roster import NO_END, CardBlock, RightBlock
+from cad.air.rights import NO_END
+from cad.air.roster import CardBlock, RightBlock
 from cad.ledger import rows, schema
 from cad.ledger.decide.choosing import next_change
 from cad.ledger.model import (
