@@ -17,7 +17,7 @@ from cad.air.on_air import OnAir
 from cad.ecmg.events import EventFeed
 from cad.ecmg.server import EcmgServer
 from cad.errors import CadError, StateError
-from cad.frame import logs
+from cad.frame import logs, memory
 from cad.frame.clock import SystemClock
 from cad.frame.health import Health
 from cad.frame.lifecycle import Lifecycle, StateLock, Step
@@ -151,6 +151,7 @@ class Daemon:
         self._listen()
         self._start_tasks()
         await self._serve_scramblers()
+        memory.settle()
 
     async def serve(self) -> None:
         """Work until a signal, then stop in order: intake, outbox, channels, links, listeners, ledger."""
@@ -317,6 +318,7 @@ class Daemon:
                 if self.clock.monotonic() - pruned_at >= PRUNE_EVERY_S:
                     await self.ledger.prune()
                     pruned_at = self.clock.monotonic()
+            memory.tidy()
             await self.clock.sleep(UPKEEP_S)
 
     def _tell_ledger(self, fault: str | None) -> None:
