@@ -1,4 +1,4 @@
-"""Operators share the carousel by weight: nobody waits behind another's mass change, and promises hold under it."""
+"""M2: operators share the carousel by weight; nobody waits behind another's mass change, and promises hold under it."""
 
 import random
 
@@ -16,7 +16,7 @@ WEIGHTS = st.lists(st.sampled_from([0.25, 0.5, 1.0, 2.0, 5.0]), min_size=1, max_
 
 
 @given(WEIGHTS, st.lists(SIZES, min_size=50, max_size=100), st.data())
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 def test_over_any_busy_interval_the_shares_approach_the_weights(
     weights: list[float], sizes: list[int], data: st.DataObject
 ) -> None:
@@ -88,7 +88,7 @@ SHARED = Scenario(
     size_min=100,
     size_max=164,
     rates=((0.0, 60_000.0),),
-    duration_s=100.0,
+    duration_s=45.0,
     changes_per_s=1.0,
     weights=(1.0, 2.0, 1.0),
 )
@@ -97,12 +97,12 @@ SHARED = Scenario(
 @pytest.mark.parametrize("urgent", [True, pytest.param(False, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.slow), pytest.param(3, marks=pytest.mark.slow)])
 def test_promises_hold_for_all_under_a_mass_change_of_one(seed: int, urgent: bool) -> None:
-    scenario = Scenario(**{**_fields(SHARED), "bursts": (Burst(20.0, 900, urgent, operator=0),)})
+    scenario = Scenario(**{**_fields(SHARED), "bursts": (Burst(5.0, 900, urgent, operator=0),)})
     figures = Simulation(scenario, random.Random(seed)).run()
     assert figures.promises_broken == 0
     assert figures.operators[0].changes > 900
     for other in figures.operators[1:]:
-        assert other.changes > 10
+        assert other.changes > 5
         assert other.first_missed == 0
         assert other.first_max_s < 1.0
 

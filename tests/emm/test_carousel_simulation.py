@@ -1,4 +1,4 @@
-"""M2 and I11 in simulated time: the carousel and the pacer together, judged by a book of their own."""
+"""M2, C3 and I11 in simulated time: the carousel and the pacer together, judged by a book of their own."""
 
 import random
 from dataclasses import replace
