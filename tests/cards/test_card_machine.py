@@ -11,12 +11,19 @@ from cards.status_word import StatusWord
 from emm.ecm import EcmHeader, EcmSealer, Parity
 from emm.message import EmmHeader, EmmKind, Version
 from emm.payload import CardState, EmmPayload, ProductKeys, RightsBlock, build_payload
-from tests.support.cards import ADDRESS, KEYS, LADDER, MemoryStorage, blank_card
+from emm.traits import NO_TRAITS, Traits, said_by, trait_blocks
+from tests.support import reference_formats as reference
+from tests.support.cards import ADDRESS, KEYS, LADDER, MemoryStorage, blank_card, receiver
 
 PRODUCTS = st.integers(1, 3)
 TIMES = st.integers(0, 12)
 EPOCHS = st.integers(0, 3)
 KINDS = st.sampled_from(EmmKind)
+HOME = receiver(1)
+TRAITS = st.builds(
+    Traits, st.sampled_from([None, HOME.number]), parental=st.sampled_from([0, 4, 18]), pin_reset=st.integers(0, 3)
+)
+PINS = st.sampled_from([b"0000", b"1111", b"2222"])
 SELECT = bytes((0, 0xA4, 4, 0x0C, len(DEFAULT_AID))) + DEFAULT_AID
 
 
@@ -58,6 +65,7 @@ class CardMachine(RuleBasedStateMachine):
         self.held: dict[EmmKind, tuple[Version, list[EmmPayload]]] = {}
         self.last: tuple[EmmHeader, EmmPayload, bytes] | None = None
         self.parts: dict[EmmKind, tuple[Version, int, dict[int, EmmPayload]]] = {}
+        self.pin, self.tries, self.mark, self.given = b"0000", 3, 0, False
 
     @initialize()
     def select(self):
@@ -70,15 +78,22 @@ class CardMachine(RuleBasedStateMachine):
         last_part=st.integers(0, 2),
         suspended=st.booleans(),
         rights=st.lists(blocks(), max_size=2),
+        traits=st.just(NO_TRAITS) | TRAITS,
+        twice=st.sampled_from([False, False, False, True]),
     )
-    def say(self, kind, version, last_part, suspended, rights):
-        """The headend makes an EMM, all parts of it."""
+    def say(self, kind, version, last_part, suspended, rights, traits, twice):
+        """The headend makes an EMM, all parts of it; what is said besides rights in the first, or wrongly in all."""
         unique = kind is EmmKind.UNIQUE
         state = CardState.SUSPENDED if suspended and unique else CardState.ACTIVE
-        payload = EmmPayload(state, tuple(rights) if unique and not suspended else ())
+        told = tuple(rights[:1] if traits.receiver else rights) if unique and not suspended else ()
+        said = trait_blocks(traits, HOME.pair_key(ADDRESS)) if unique else ()
+        payloads = [EmmPayload(state, (*told, *(said if not part or twice else ()))) for part in range(last_part + 1)]
         address = {EmmKind.UNIQUE: ADDRESS, EmmKind.GROUP: ADDRESS >> 8, EmmKind.GLOBAL: 0}[kind]
         headers = [EmmHeader(kind, address, 1, version, part, last_part) for part in range(last_part + 1)]
-        return [(header, payload, seal(header, payload, KEYS.key(kind))) for header in headers]
+        return [
+            (header, payload, seal(header, payload, KEYS.key(kind)))
+            for header, payload in zip(headers, payloads, strict=True)
+        ]
 
     @rule(emm=emms, part=st.integers(0, 2), forged=st.booleans(), worn_out=st.booleans())
     def hear(self, emm, part, forged, worn_out):
@@ -116,15 +131,41 @@ class CardMachine(RuleBasedStateMachine):
         if worn_out:
             return StatusWord.MEMORY_FAILURE
         parts = {**(collected[2] if same else {}), header.part: payload}
-        if len({each.state for each in parts.values()}) > 1:
-            del self.parts[kind]
+        said = [type(block) for each in parts.values() for block in each.blocks if not isinstance(block, RightsBlock)]
+        if len({each.state for each in parts.values()}) > 1 or len(said) != len(set(said)):
+            self.parts.pop(kind, None)
             return StatusWord.NOT_UNDERSTOOD
         if len(parts) <= header.last_part:
             self.parts[kind] = (version, header.last_part, parts)
             return StatusWord.PART_HELD
         self.parts.pop(kind, None)
         self.held[kind] = (version, [parts[number] for number in sorted(parts)])
+        if (mark := self._traits().pin_reset) > self.mark:
+            self.pin, self.tries, self.mark, self.given = b"0000", 3, mark, False
         return StatusWord.OK
+
+    def _traits(self):
+        content = self.held.get(EmmKind.UNIQUE, (None, []))[1]
+        return said_by([block for part in content for block in part.blocks])
+
+    @rule(pin=PINS, change=st.none() | PINS)
+    def give_pin(self, pin, change):
+        """The subscriber gives his PIN, right or wrong, or another one with it."""
+        if self.tries:
+            self.given = pin == self.pin
+            self.tries = 3 if self.given else self.tries - 1
+            self.pin = change if change and self.given else self.pin
+            word = 0x9000 if self.given else 0x63C0 | self.tries if self.tries else 0x6983
+        else:
+            self.given, word = False, 0x6983
+        data = pin + (change or b"")
+        command = bytes((0, 0x24 if change else 0x20, 0, 0x81, len(data))) + data
+        assert self.card.process(command) == word.to_bytes(2, "big")
+
+    @rule()
+    def ask_whether_the_pin_was_given(self):
+        word = 0x9000 if self.given else 0x63C0 | self.tries if self.tries else 0x6983
+        assert self.card.process(b"\x00\x20\x00\x81") == word.to_bytes(2, "big")
 
     @rule(products=st.sets(PRODUCTS, min_size=1), time=TIMES, epoch=EPOCHS)
     def watch(self, products, time, epoch):
@@ -132,7 +173,10 @@ class CardMachine(RuleBasedStateMachine):
         words = (b"%08d" % time,)
         header = EcmHeader(Parity.ODD, time, 9, epoch)
         section = EcmSealer(LADDER).seal(header, products, words, bytes(16))
-        assert self._send(0x32, section) == self._opened(products, time, epoch, words[0])
+        answer, status = self._opened(products, time, epoch, words[0])
+        if answer and self._traits().receiver:
+            answer = reference.sealed_words(HOME.pair_key(ADDRESS), answer[0], section[-24:-8], words)
+        assert self._send(0x32, section) == (answer, status)
 
     def _opened(self, products, time, epoch, word):
         if EmmKind.UNIQUE not in self.held:
@@ -158,7 +202,11 @@ class CardMachine(RuleBasedStateMachine):
     @rule(noise=st.binary(max_size=40))
     def babble(self, noise):
         assert len(self.card.process(noise)) >= 2
+        self._select_again()
+
+    def _select_again(self):
         assert self.card.process(SELECT) == b"\x90\x00"
+        self.given = False
 
     @rule(power=st.booleans())
     def reset(self, power):
@@ -168,11 +216,17 @@ class CardMachine(RuleBasedStateMachine):
         else:
             self.card.reset()
         assert self.card.process(b"\x80\xca\xdf\x20\x00") == b"\x69\x85"
-        assert self.card.process(SELECT) == b"\x90\x00"
+        self._select_again()
 
     @invariant()
     def the_card_tells_what_the_model_holds(self):
+        given = self.card.process(b"\x00\x20\x00\x81") == b"\x90\x00"
         info = CardSession(self.card.process).read_info()
+        assert given == self.given
+        self.given = False  # that session selected the application
+        traits = self._traits()
+        assert (info.receiver, info.access.parental) == (traits.receiver, traits.parental)
+        assert (info.access.tries_left, info.access.pin_reset) == (self.tries, self.mark)
         for kind in EmmKind:
             held = self.held.get(kind)
             assert info.versions.held[kind] == (held[0] if held else None)
