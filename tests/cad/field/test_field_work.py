@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import io
 import json
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
@@ -9,7 +10,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+from rich.console import Console
 
+from cad.cli.verdict_view import verdict_view
 from cad.errors import DaemonUnreachableError, NotFoundError, StateError
 from cad.field.api import HeadendApi
 from cad.field.laptop import Laptop
@@ -25,8 +28,8 @@ from cards.verify import Code
 from config.technician_file import TechnicianFile
 from emm.keys import KeyLadder
 from emm.message import EmmKind
-from protocol import card_number
-from tests.support.cards import LADDER, NOW, OTHER_LADDER, PERIOD, MemoryStorage
+from protocol import card_number, receiver_number
+from tests.support.cards import LADDER, NOW, OTHER_LADDER, PERIOD, MemoryStorage, receiver
 from tests.support.technician import KAISA, OTHER, FieldHeadend, field_headend
 
 MINE = card_number.spell(KAISA)
@@ -155,6 +158,33 @@ async def test_suspension_and_its_reason_are_shown(field: Field) -> None:
     await field.do(lambda work: work.refresh(card))
     report = await field.do(lambda work: work.verify(card))
     assert (report.verdict, report.state, report.reason) == (Code.SUSPENDED, "suspended", "unpaid")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("live", [True, False], ids=["with network", "by extract"])
+async def test_pairing_and_access_are_shown_side_by_side_and_mended(field: Field, live: bool) -> None:
+    card, number = put_in(), receiver_number.spell(receiver(1).number)
+    work_on = field.do if live else field.offline
+    await field.do(lambda work: work.refresh(card))
+    await field.headend.order("card", "pair", card=MINE, receiver=number)
+    await field.headend.order("card", "parental", card=MINE, level=12)
+    await field.headend.order("card", "pin-reset", card=MINE)
+    field.headend.clock.set(NOW + 2 * 3600)
+    if not live:
+        await field.fetch()
+    report = await work_on(lambda work: work.verify(card))
+    assert report.verdict is Code.PAIRING_DIFFERS
+    assert [(one.name, one.on_card, one.ordered, one.agrees) for one in report.traits] == [
+        ("pairing", "any receiver", f"receiver {number}", False),
+        ("parental level", "none", "PIN from age 12", False),
+        ("PIN reset", "not heard yet", "taken", False),
+    ]
+    shown = io.StringIO()
+    Console(file=shown, width=200).print(verdict_view(report))
+    assert f"any receiver, but ordered: receiver {number}" in shown.getvalue()
+    mended = await work_on(lambda work: work.refresh(card))
+    assert (mended.verdict, all(one.agrees for one in mended.traits)) == (Code.OK, True)
+    assert card.memory.traits.receiver == receiver(1).number
 
 
 async def test_without_network_the_extract_does_the_same_and_the_queue_is_sent_later(field: Field) -> None:
