@@ -130,6 +130,10 @@ class CardSession:
         except DecodeError as error:
             raise CardReplyError(f"letter {number} of the card's mailbox cannot be read: {error.reason}") from None
 
+    def letters(self) -> tuple[tuple[HeldLetter, Notice], ...]:
+        """Look at all letters, the oldest first."""
+        return tuple((held, self.letter(held.number)) for held in self.mailbox())
+
     def process_emm(self, section: bytes) -> StatusWord:
         """Give the card an EMM section, from table_id on; return which of `TAKEN` it answers.
 

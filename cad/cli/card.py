@@ -30,7 +30,7 @@ def group() -> None:
 @names_option
 @json_option
 def read_command(reader: str | None, all_readers: bool, aid: bytes | None, config: Path | None, as_json: bool) -> int:
-    """Show a card's number, state, versions and rights."""
+    """Show a card's number, state, versions, rights and messages."""
     from cad.cli.card_view import card_view
     from cad.cli.output import console, show_json
     from cards import pcsc
@@ -91,12 +91,13 @@ def _read(connection: "Connection", aid: bytes, settings: "Settings | None") -> 
 
     with connection.transaction():
         try:
-            info = CardSession(connection.transmit, aid).read_info()
+            session = CardSession(connection.transmit, aid)
+            info, letters = session.read_info(), session.letters()
         except WrongCardError as error:
             names = card_names(connection.atr())
             perhaps = f"; by its answer to reset it may be: {names[0]}" if names else ""
             raise WrongCardError(error.message + perhaps, error.advice) from None
-    return card_document(info, connection.reader, SystemClock().now(), settings)
+    return card_document(info, connection.reader, SystemClock().now(), settings, letters)
 
 
 def _read_all(readers: list[str], aid: bytes, settings: "Settings | None", as_json: bool) -> int:

@@ -1,17 +1,20 @@
 """What `cad reader` and `cad card` show: documents for --json (their schema), and the same for people."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from cards.data_objects import HeldRight
+from cad.cli.notice_view import NoticeDocument, notice_document
+from cards.data_objects import HeldLetter, HeldRight
 from cards.readers.names import card_names
 from cards.readers.state import ReaderEvent, ReaderState
 from cards.session import CardInfo
 from config.settings import Settings
 from emm.calendar import Calendar
 from emm.message import EmmKind, Version
+from emm.notices.content import Notice
 from protocol import receiver_number
 
 State = Literal["active", "suspended", "blank"]
@@ -92,10 +95,20 @@ class RightDocument(_Document):
     key_count: int
 
 
+class LetterDocument(_Document):
+    """A letter of the mailbox. `done`: read, or shown; `due`: a receiver is to show it now."""
+
+    number: int
+    done: bool
+    due: bool
+    notice: NoticeDocument
+
+
 class CardDocument(_Document):
     """A card: `cad card read --json`. `receiver`: number of the receiver that it is paired with.
 
     `parental_level`: what is rated for this age or above needs the PIN, 0: nothing does. `pin_tries_left` 0: blocked.
+    `mailbox`: the oldest letter first.
     """
 
     reader: str
@@ -113,6 +126,7 @@ class CardDocument(_Document):
     parental_level: int
     pin_tries_left: int
     rights: list[RightDocument]
+    mailbox: list[LetterDocument]
 
 
 class FailureDocument(_Document):
@@ -156,7 +170,13 @@ def event_document(event: ReaderEvent, now: float, is_ours: bool) -> EventDocume
     )
 
 
-def card_document(info: CardInfo, reader: str, now: float, settings: Settings | None) -> CardDocument:
+def card_document(
+    info: CardInfo,
+    reader: str,
+    now: float,
+    settings: Settings | None,
+    letters: Sequence[tuple[HeldLetter, Notice]] = (),
+) -> CardDocument:
     """A card as a document; `settings` give the products their names."""
     held, collecting = info.versions.held, info.state.collecting
     return CardDocument(
@@ -185,6 +205,10 @@ def card_document(info: CardInfo, reader: str, now: float, settings: Settings | 
         parental_level=info.access.parental,
         pin_tries_left=info.access.tries_left,
         rights=[_right(right, now, settings) for right in info.rights],
+        mailbox=[
+            LetterDocument(number=held.number, done=held.done, due=held.due, notice=notice_document(notice))
+            for held, notice in letters
+        ],
     )
 
 

@@ -7,7 +7,8 @@ from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
-from cad.cli.card_report import CardDocument, RightDocument, VersionDocument, calendar_of, rfc3339
+from cad.cli.card_report import CardDocument, LetterDocument, RightDocument, VersionDocument, calendar_of, rfc3339
+from cad.cli.notice_view import spell_notice
 from cad.cli.output import table
 
 if TYPE_CHECKING:
@@ -26,10 +27,16 @@ def card_view(card: CardDocument, settings: "Settings | None") -> RenderableType
     lines = Table(box=None, show_header=False, pad_edge=False)
     for name, value in _facts(card, settings):
         lines.add_row(escape(name), escape(value))
-    if not card.rights:
-        return Group(lines, "no rights: this card opens nothing")
-    rows = [_row(right) for right in card.rights]
-    return Group(lines, table(("product", "channels", "now", "opens", "closes", "keys of epoch"), rows, "rights"))
+    parts: list[RenderableType] = [lines]
+    if card.rights:
+        rows = [_row(right) for right in card.rights]
+        parts.append(table(("product", "channels", "now", "opens", "closes", "keys of epoch"), rows, "rights"))
+    else:
+        parts.append("no rights: this card opens nothing")
+    if card.mailbox:
+        letters = [(each.number, _letter_state(each), spell_notice(each.notice)) for each in card.mailbox]
+        parts.append(table(("number", "state", "message"), letters, "mailbox"))
+    return Group(*parts)
 
 
 def local(rfc: str) -> str:
@@ -68,6 +75,12 @@ def _version(version: VersionDocument | None, settings: "Settings | None") -> st
     calendar = calendar_of(settings)
     start, end = calendar.period_start(version.period), calendar.period_end(version.period)
     return f"{words} (sent from {local(rfc3339(start))} to {local(rfc3339(end))})"
+
+
+def _letter_state(letter: LetterDocument) -> str:
+    if letter.done:
+        return "read" if letter.notice.kind == "mailbox" else "shown"
+    return "to be shown now" if letter.due else "not read" if letter.notice.kind == "mailbox" else "not shown"
 
 
 def _row(right: RightDocument) -> tuple[str, str, str, str, str, str]:

@@ -8,6 +8,7 @@ from typing import Self
 from cad.demo.outputs import Subscription
 from cad.demo.place import SPORT_SERVICE_ID, DemoPlace
 from cad.demo.receiver import Receiver, card_filters
+from cad.demo.screen import Screen
 from cad.frame.clock import Clock
 from cards.errors import CardRefusedError, PairedError
 from cards.memory.contents import CardKeys
@@ -33,6 +34,7 @@ class LivingRoom:
         keys = CardKeys.derive(place.ladder, address)
         self._card = SoftwareCard.create(place.directory / f"card-{self.number}", address, keys, aid)
         self._session = CardSession(self._card.process, aid)
+        self.screen = Screen(self._session, address)
         self._receiver = Receiver(
             place.settings.ca.ca_system_id, self._on_emm, self._on_ecm, filters=card_filters(address)
         )
@@ -47,6 +49,7 @@ class LivingRoom:
         self._session.process_emm(section)
         self.emms += 1
         self.emm_at = self._clock.now()
+        self.screen.look(SPORT_SERVICE_ID)
 
     def _on_ecm(self, _service_id: int, section: bytes) -> None:
         try:

@@ -14,7 +14,7 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -53,6 +53,7 @@ class Sandbox:
     client: aiomqtt.Client
     log_path: Path
     tell: Tell
+    mailboxes: dict[str, list[str]] = field(default_factory=dict)
 
     async def until_ready(self) -> None:
         """Wait until the daemon takes orders. Raises DemoFailedError."""
@@ -76,6 +77,7 @@ class Sandbox:
         """Look what the cards open, and tell what changes."""
         while True:
             for card in self.cards:
+                await self._show_screen(card)
                 if card.look():
                     channels = ", ".join(card.opens) or "nothing"
                     where = "" if card.paired_with is None else f": it is paired with receiver {card.paired_with}"
@@ -90,6 +92,17 @@ class Sandbox:
                     }
                     await self._say(f"{CARD_TOPIC}/{card.number}", said)
             await self.clock.sleep(LOOK_EVERY_S)
+
+    async def _show_screen(self, card: SandboxCard) -> None:
+        """Tell what a card has shown, and what has come into its mailbox."""
+        now = clocks.spell(self.clock.now())
+        shown, mailbox = card.screen(), card.mailbox()
+        for text in shown:
+            self.tell("card", f"{now}  {card.number} shows on the screen: {text}")
+        if not shown and mailbox == self.mailboxes.get(card.number, []):
+            return
+        self.mailboxes[card.number] = mailbox
+        await self._say(f"{CARD_TOPIC}/{card.number}/screen", {"shows": shown, "mailbox": mailbox, "at": now})
 
     async def listen(self) -> None:
         """Tell what passes over the broker, and set the clock when somebody says so."""

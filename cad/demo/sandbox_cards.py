@@ -9,6 +9,7 @@ from typing import Final, Self
 from cad.demo.place import DemoPlace
 from cad.demo.receiver import card_filters
 from cad.demo.sandbox_place import CHANNELS, PRODUCTS
+from cad.demo.screen import Screen
 from cad.frame.clock import Clock
 from cards.errors import CardRefusedError, PairedError
 from cards.memory.contents import CardKeys
@@ -16,6 +17,7 @@ from cards.session import CardSession
 from cards.software_card import SoftwareCard
 from emm.calendar import Calendar
 from emm.ecm import EcmHeader, EcmSealer, Parity
+from emm.notices.content import Message
 from emm.pairing import ReceiverIdentity
 from protocol import card_number, receiver_number
 
@@ -47,12 +49,22 @@ class SandboxCard:
         self._card = SoftwareCard.create(place.directory / f"card-{self.number}", address, keys, settings.ca.card_aid)
         self._session = CardSession(self._card.process, settings.ca.card_aid, identity)
         self._filters = card_filters(address)
+        self._screen = Screen(self._session, address)
 
     def hear(self, sections: tuple[bytes, ...]) -> None:
         """Take what is for this card."""
         for section in sections:
             if any(one.passes(section) for one in self._filters):
                 self._session.process_emm(section)
+
+    def screen(self) -> list[str]:
+        """What its receiver, tuned to the first channel that opens, shows on the screen and has not shown before."""
+        return self._screen.look(CHANNELS[self.opens[0]] if self.opens else None)
+
+    def mailbox(self) -> list[str]:
+        """Messages that wait to be read, in the first language."""
+        letters = self._session.letters()
+        return [notice.texts[0][1] for held, notice in letters if isinstance(notice, Message) and not held.done]
 
     def look(self) -> bool:
         """Find out which channels open now; returns whether that has changed."""

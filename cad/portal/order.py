@@ -7,8 +7,11 @@ from typing import Any, Final, get_args, get_type_hints
 from protocol import card_number
 from protocol.portal.commands import COMMANDS, AnyCommand
 from protocol.portal.fields import Card
+from protocol.portal.message_commands import CardFingerprint, MessagePut
 
 _RESOURCES: Final = {resource for resource, _ in COMMANDS}
+_NAMED: Final = "message"
+"""A resource that commands of another one state."""
 _ENVELOPE: Final = {"id", "reply_to"}
 
 
@@ -32,7 +35,10 @@ def claims(command: AnyCommand) -> Claims:
         if is_card:
             (own if command.resource == "card" else uses).update(f"card/{card_number.spell(one)}" for one in values)
         else:
-            (own if name == command.resource else uses).update(f"{name}/{one}" for one in values)
+            (own if name in (command.resource, _NAMED) else uses).update(f"{name}/{one}" for one in values)
+    if isinstance(command, MessagePut | CardFingerprint):
+        uses.update(f"card/{card_number.spell(one)}" for one in command.to.cards or ())
+        uses.update(f"offer/{one}" for one in (command.to.offer,) if one is not None)
     return Claims(frozenset(own or {command.resource}), frozenset(uses - own))
 
 

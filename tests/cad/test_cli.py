@@ -247,6 +247,17 @@ def test_status_shows_what_is_wrong_and_what_to_do(
 
 
 @pytest.mark.slow
+def test_messages_on_the_air_are_listed_without_their_text(
+    capsys: pytest.CaptureFixture[str], config: Path, served: ServedDaemon
+) -> None:
+    code, out, _ = run(capsys, "message", "list", "--config", str(config), "--json")
+    assert (code, [one["message"] for one in json.loads(out)["messages"]]) == (0, ["works-17"])
+    code, out, _ = run(capsys, "message", "list", "--config", str(config))
+    assert code == 0
+    assert "works-17" in out
+    assert "12, last never" in " ".join(out.split())
+
+
 def test_explain_carousel_audit_and_clock_ask_the_daemon(
     capsys: pytest.CaptureFixture[str], config: Path, served: ServedDaemon, tmp_path: Path
 ) -> None:

@@ -25,8 +25,10 @@ from cards.errors import AmbiguousReaderError, CardUnresponsiveError, NoCardErro
 from cards.readers.state import CardPresence, ReaderEvent, ReaderEventKind, ReaderState
 from cards.session import CardSession
 from config import load as settings_loader
+from emm.notices.content import Fingerprint, Message, Position, build_content
+from emm.notices.seal import NoticeSealer
 from emm.plan import Right
-from tests.support.cards import CALENDAR, EPOCH, NOW, PERIOD, blank_card, emm
+from tests.support.cards import ADDRESS, CALENDAR, EPOCH, LADDER, NOW, PERIOD, blank_card, emm
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "technician.md"
 SETTINGS = settings_loader.loads(b"""
@@ -153,6 +155,31 @@ def test_the_state_of_a_card_in_words(sections, words):
     text = shown(card_document(info(*sections), "reader", NOW, None))
     for each in words:
         assert each in text
+
+
+def test_the_letters_of_a_card_are_shown(monkeypatch):
+    card = CardSession(blank_card().process)
+    sealer = NoticeSealer(LADDER)
+    notices = [
+        Message(False, NOW, NOW + 9, (("fi", "Hyvää iltaa"), ("sv", "God afton"))),
+        Message(True, NOW, NOW + 9, (("ru", "Добрый вечер"),)),
+        Fingerprint(NOW, NOW + 9, 20, Position.TOP_LEFT, 7),
+    ]
+    for number, notice in enumerate(notices, 1):
+        for section in sealer.to_card(ADDRESS, 1, number, build_content(notice)):
+            card.process_emm(section)
+    card.letter(1, mark=True)
+    document = card_document(card.read_info(), "reader", NOW, None, card.letters())
+    assert [(each.number, each.done, each.due, each.notice.kind) for each in document.mailbox] == [
+        (1, True, False, "mailbox"),
+        (2, False, True, "forced"),
+        (3, False, True, "fingerprint"),
+    ]
+    assert document.mailbox[0].notice.text == {"fi": "Hyvää iltaa", "sv": "God afton"}
+    text = shown(document)
+    for words in ("read", "fi: Hyvää iltaa", "to be shown now", "Добрый вечер", "fingerprint for 20 s, top-left"):
+        assert words in text
+    assert not card.mailbox()[1].done, "looking does not mark"
 
 
 def test_markup_in_a_readers_name_is_shown_as_it_is():

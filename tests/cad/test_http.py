@@ -61,6 +61,7 @@ async def test_health_is_served_on_both_and_control_on_the_unix_socket_only(serv
         "/v1/status",
         "/v1/explain/000000001008",
         "/v1/carousel",
+        "/v1/messages",
         "/v1/audit/verify",
         "/v1/audit/export",
         "/v1/check",

@@ -54,6 +54,15 @@ def test_what_commands_speak_of() -> None:
     assert claims(offer()) == Claims(frozenset({"offer/sport"}))
     assert claims(assign()) == Claims(frozenset({f"card/{CARD}"}))
     assert claims(subscribe()) == Claims(frozenset({"subscription/s-1"}), frozenset({f"card/{CARD}", "offer/sport"}))
+    body = {"id": "m", "message": "m-1", "rev": 1, "text": {"en": "x"}}
+    own = frozenset({"message/m-1"})
+    assert claims(command("message", "put", to={"cards": [CARD, OTHER]}, **body)) == Claims(
+        own, frozenset({f"card/{CARD}", f"card/{OTHER}"})
+    )
+    assert claims(command("message", "put", to={"offer": "sport"}, **body)).uses == {"offer/sport"}
+    assert claims(command("card", "message", card=CARD, **body)).own == {"message/m-1", f"card/{CARD}"}
+    printed = command("card", "fingerprint", id="f", message="m-1", rev=1, to={"all": True})
+    assert claims(printed) == claims(command("message", "withdraw", id="w", message="m-1", rev=2)) == Claims(own)
     assert claims(command("subscription", "end", id="e", subscription="s-1", rev=2)).own == {"subscription/s-1"}
 
 
