@@ -157,6 +157,11 @@ def pack_card_payload(state: CardState, blocks: Sequence[bytes]) -> bytes:
     return bytes((state, len(blocks))) + b"".join(blocks)
 
 
+def with_block(payload: bytes, block: bytes) -> bytes:
+    """Return a payload with one more block (with its tag and length) behind the others."""
+    return bytes((payload[0], payload[1] + 1)) + payload[2:] + block
+
+
 def pack_rights(window: tuple[int, int, int, int], products: Sequence[bytes]) -> bytes:
     """Return a rights block with its tag and length, for those who build many.
 

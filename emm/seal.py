@@ -2,7 +2,7 @@
 
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
@@ -41,10 +41,11 @@ from emm.payload import (
     pack_rights,
     parse_payload,
     product_size,
+    with_block,
 )
 from emm.plan import PRODUCT_ID_MAX, CardContent, Window
 from emm.secret import SIV_KEY_SIZE
-from emm.traits import build_trait, trait_blocks, trait_sizes
+from emm.traits import NO_TRAITS, build_trait, trait_blocks, trait_sizes
 
 PAYLOADS_CACHED: Final = 8192
 _UNIQUE_TABLE_ID: Final = int(EmmKind.UNIQUE)
@@ -80,8 +81,7 @@ class EmmSealer:
         """
         if not 0 <= address <= ADDRESS_MAX:
             raise BuildError(f"card address {address} is outside of 0..{ADDRESS_MAX}")
-        # The key of a pair is of one card; all other content is the same for many.
-        payloads = self._payloads(content, None if content.traits.receiver is None else address)
+        payloads = self._payloads_of(content, address)
         seal = AESSIV(self._ladder.card_key(address, key_version)).encrypt
         last_part = len(payloads) - 1
         sections: list[bytes] = []
@@ -115,21 +115,23 @@ class EmmSealer:
         key = self._ladder.global_key(key_version)
         return _seal_all(EmmHeader(EmmKind.GLOBAL, 0, key_version, version), payloads, key)
 
-    def _build_payloads(self, content: CardContent, paired_address: int | None) -> tuple[bytes, ...]:
-        state = CardState.SUSPENDED if content.suspended else CardState.ACTIVE
-        traits = self._traits(content, paired_address)
-        return tuple(
-            [
-                pack_card_payload(state, [*map(self._block, part.windows), *(traits[each] for each in part.traits)])
-                for part in _split(content)
-            ]
-        )
+    def _payloads_of(self, content: CardContent, address: int) -> tuple[bytes, ...]:
+        """The payload of each part: rights that many cards share, with what is said of this card behind them."""
+        traits = content.traits
+        if traits == NO_TRAITS:
+            return self._payloads(content)
+        payloads = list(self._payloads(CardContent(content.suspended, content.windows)))
+        key = None if traits.receiver is None else pair_key(self._ladder.pairing_key(traits.receiver), address)
+        blocks = [pack_block(*build_trait(block)) for block in trait_blocks(traits, key)]
+        places = _places([len(payload) for payload in payloads], [len(block) for block in blocks])
+        for place, block in zip(places, blocks, strict=True):
+            if place == len(payloads):
+                payloads.append(pack_card_payload(_state(content), []))
+            payloads[place] = with_block(payloads[place], block)
+        return tuple(payloads)
 
-    def _traits(self, content: CardContent, paired_address: int | None) -> list[bytes]:
-        key = None
-        if content.traits.receiver is not None and paired_address is not None:
-            key = pair_key(self._ladder.pairing_key(content.traits.receiver), paired_address)
-        return [pack_block(*build_trait(block)) for block in trait_blocks(content.traits, key)]
+    def _build_payloads(self, content: CardContent) -> tuple[bytes, ...]:
+        return tuple([pack_card_payload(_state(content), list(map(self._block, part))) for part in _split(content)])
 
     def _block(self, window: Window) -> bytes:
         ids = window.product_ids
@@ -146,14 +148,15 @@ class EmmSealer:
 
 def section_sizes(content: CardContent) -> tuple[int, ...]:
     """Return the bytes of each section that `EmmSealer.unique` makes of a content, without making them."""
-    overhead = HEAD_SIZE[EmmKind.UNIQUE] + TAG_SIZE + PAYLOAD_MIN
-    sizes = trait_sizes(content.traits)
-    return tuple(
-        [
-            overhead + sum(map(_window_size, part.windows)) + sum(sizes[each] for each in part.traits)
-            for part in _split(content)
-        ]
-    )
+    overhead = HEAD_SIZE[EmmKind.UNIQUE] + TAG_SIZE
+    sizes = [PAYLOAD_MIN + sum(map(_window_size, part)) for part in _split(content)]
+    if content.traits != NO_TRAITS:
+        blocks = trait_sizes(content.traits)
+        for place, size in zip(_places(sizes, blocks), blocks, strict=True):
+            if place == len(sizes):
+                sizes.append(PAYLOAD_MIN)
+            sizes[place] += size
+    return tuple([overhead + size for size in sizes])
 
 
 def open_unique(section: bytes, card_key: bytes) -> OpenedEmm:
@@ -208,40 +211,45 @@ def _seal_all(header: EmmHeader, payloads: Sequence[EmmPayload], key: bytes) -> 
     return tuple(sections)
 
 
-@dataclass(slots=True)
-class _Part:
-    """What goes into one part: windows, the numbers of traits (`trait_sizes`), and the bytes that are left."""
-
-    free: int
-    windows: list[Window] = field(default_factory=list)
-    traits: list[int] = field(default_factory=list)
+def _state(content: CardContent) -> CardState:
+    return CardState.SUSPENDED if content.suspended else CardState.ACTIVE
 
 
-def _split(content: CardContent) -> list[_Part]:
-    """Spread windows over as few parts as their order allows; a window that does not fit is continued in the next.
+def _places(sizes: Sequence[int], blocks: Sequence[int]) -> list[int]:
+    """Return for blocks of so many bytes the part into which each goes: the first with room, so that hardly ever a part
+    is needed for them alone. `sizes`: bytes of the payloads so far.
 
-    A trait goes behind them into the first part with room for it, so that it hardly ever takes a part of its own.
+    Raises `PlanError` when that needs more than 16 parts.
     """
+    used, places = list(sizes), []
+    for block in blocks:
+        place = next((part for part, size in enumerate(used) if size + block <= payload_max(EmmKind.UNIQUE)), len(used))
+        if place == len(used):
+            used.append(PAYLOAD_MIN)
+        used[place] += block
+        places.append(place)
+    if len(used) > PARTS_MAX:
+        raise PlanError(f"a card with so many rights has no room for what else is to be said of it ({len(used)} parts)")
+    return places
+
+
+def _split(content: CardContent) -> list[list[Window]]:
+    """Spread windows over as few parts as their order allows; a window that does not fit is continued in the next."""
     room = payload_max(EmmKind.UNIQUE) - PAYLOAD_MIN
-    parts = [_Part(room)]
+    parts: list[list[Window]] = [[]]
+    free = room
     for window in content.windows:
         rest = window.product_ids
         while rest:
-            part = parts[-1]
-            count = (part.free - BLOCK_HEAD_SIZE - RIGHTS_HEAD_SIZE) // product_size(window.key_count)
+            count = (free - BLOCK_HEAD_SIZE - RIGHTS_HEAD_SIZE) // product_size(window.key_count)
             if count < 1:
-                parts.append(_Part(room))
+                parts.append([])
+                free = room
                 continue
             piece = Window(window.start, window.end, window.first_epoch, window.key_count, rest[:count])
-            part.windows.append(piece)
-            part.free -= _window_size(piece)
+            parts[-1].append(piece)
+            free -= _window_size(piece)
             rest = rest[count:]
-    for number, size in enumerate(trait_sizes(content.traits)):
-        part = next((one for one in parts if one.free >= size), parts[-1])
-        if part.free < size:
-            parts.append(part := _Part(room))
-        part.traits.append(number)
-        part.free -= size
     if len(parts) > PARTS_MAX:
         products = sum(len(window.product_ids) for window in content.windows)
         raise PlanError(

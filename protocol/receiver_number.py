@@ -13,6 +13,15 @@ _POLYNOMIAL: Final = 0x07
 _DIGITS: Final = re.compile(rf"[0-9A-Fa-f]{{{DIGITS}}}\Z")
 
 
+def _remainder(byte: int) -> int:
+    for _ in range(8):
+        byte = (byte << 1 ^ _POLYNOMIAL if byte & 0x80 else byte << 1) & 0xFF
+    return byte
+
+
+_TABLE: Final = tuple([_remainder(byte) for byte in range(256)])
+
+
 def parse(text: str) -> int:
     """Read a printed receiver number and return all of it as a number, check byte included.
 
@@ -54,7 +63,5 @@ def check_byte(serial: int) -> int:
     """Return the CRC of eight bits of the seven bytes of the serial: polynomial 0x07, initial value 0."""
     crc = 0
     for byte in serial.to_bytes(SERIAL_SIZE, "big"):
-        crc ^= byte
-        for _ in range(8):
-            crc = (crc << 1 ^ _POLYNOMIAL if crc & 0x80 else crc << 1) & 0xFF
+        crc = _TABLE[crc ^ byte]
     return crc
