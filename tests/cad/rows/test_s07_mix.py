@@ -203,6 +203,18 @@ def test_what_the_list_loses_closes_and_may_be_replaced_at_once(mixed: HandHeade
     assert opened(mixed) == ["film", "sport"]
 
 
+def test_what_the_headend_grants_no_more_may_be_replaced_at_once(mixed: HandHeadend) -> None:
+    choose(mixed, "sport", "film")
+    choose(mixed, "sport", "news")
+    karjaa = GRANTS.operators["karjaa"]
+    less = replace(karjaa, products={slug: one for slug, one in karjaa.products.items() if slug != "news"})
+    (change,) = mixed.store.apply_grants(replace(GRANTS, operators={**GRANTS.operators, "karjaa": less}), mixed.now)
+    assert [right.product_id for right in change.rights] == [karjaa.products["sport"]]
+    assert choose(mixed, "sport", "news")["code"] == "not_granted"
+    assert choose(mixed, "basic", "film")["code"] == "choice_locked", "sport is still to be had"
+    assert choose(mixed, "sport", "film")["code"] == "ok"
+
+
 def test_another_number_to_choose_leaves_what_stands(mixed: HandHeadend) -> None:
     choose(mixed, "sport", "film")
     choose(mixed, "sport", "news")
