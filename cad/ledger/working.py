@@ -136,7 +136,8 @@ class SubscriptionRow:
         """Return the slugs of what its offer, as it is now, opens for it: of a mix what was chosen and is listed."""
         if self.choice is None:
             return offer.slugs()
-        return tuple(slug for slug in self.chosen() if slug in offer.slugs())
+        listed = offer.slugs()
+        return tuple([slug for slug in self.chosen() if slug in listed])
 
     def product_ids(self, offer: OfferRow, granted: Mapping[str, int]) -> list[int]:
         """Return the product_ids that its offer opens for it; a product that is not granted is none of them (I10)."""

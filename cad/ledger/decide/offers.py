@@ -28,12 +28,13 @@ def put_offer(command: OfferPut, state: WorkingSet, context: Context) -> Decisio
     if row is None or set(row.slugs()) == set(command.products):
         return Decision(offer_row=new)
     offers = {**state.offers_by_id, new.id: new}
+    changed = (set(row.slugs()) ^ set(command.products)) & context.grant.products.keys()
     touched: list[int] = []
     for address in state.cards_with(new.id, context.now):
-        said = [one for one in state.by_card[address].values() if state.is_said(one, context.now)]
-        before, after = (rights_of(said, each, context.grant.products) for each in (state.offers_by_id, offers))
-        if before == after:
-            continue  # of a mix, what changed may not have been chosen
+        mine = (one for one in state.by_card[address].values() if one.offer_id == new.id)
+        said = (one for one in mine if state.is_said(one, context.now))
+        if all(one.choice is not None and changed.isdisjoint(one.chosen()) for one in said):
+            continue
         rights = rights_of(state.live_on(address, context.now), offers, context.grant.products)
         if (too_full := full(rights, context.now, address)) is not None:
             return too_full
