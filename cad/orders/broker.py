@@ -22,7 +22,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from cad.orders.broker_faults import BrokerDownError, PublishDeniedError, explain
-from cad.orders.broker_socket import LastWords, read_files
+from cad.orders.broker_socket import BufferedSocket, LastWords, read_files
 from config.settings import MqttSettings
 
 RECEIVE_MAXIMUM_MIN: Final = 200
@@ -290,8 +290,18 @@ class BrokerConnection:
 
     def _write(self) -> None:
         assert self._client is not None
+        inner = self._client._client
+        held = inner.socket()
         try:
-            self._client._client.loop_write()
+            if not isinstance(held, BufferedSocket):
+                inner.loop_write()
+                return
+            held.gather()
+            inner.loop_write()
+            if not held.flush() or inner.want_write():
+                self._watch_to_write(held)
+            elif held.fileno() >= 0:
+                self._loop.remove_writer(held)
         except Exception as error:
             self._fail(error)
 
