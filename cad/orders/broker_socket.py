@@ -16,8 +16,8 @@ WRITE_SIZE: Final = 262_144
 class BufferedSocket(ssl.SSLSocket):
     """Reads and writes a TLS record at a time; closes itself when the handshake fails, which paho leaves open.
 
-    paho asks for a byte, a length and the rest of each packet, and hands over each packet by itself. Each of these calls
-    gives the interpreter away, and the ledger's thread takes it.
+    paho asks for a byte, a length and the rest of each packet, and hands over each packet by itself. Each of these
+    calls gives the interpreter away, and the ledger's thread takes it.
     """
 
     _read_data = b""
