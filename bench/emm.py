@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from time import perf_counter
 from typing import Final, TypeVar
 
@@ -11,6 +12,8 @@ from emm.keys import KeyLadder, LocalMasterKey
 from emm.message import Version
 from emm.plan import CardContent, Right, plan_card
 from emm.seal import EmmSealer
+from emm.traits import Traits
+from protocol import receiver_number
 
 Item = TypeVar("Item")
 
@@ -27,7 +30,7 @@ def run() -> dict[str, float]:
     """Measure for some seconds: work per second on one core.
 
     An EMM is sealed from its content: card key, payload (out of the cache, as most cards share one), SIV, framing. The
-    cards hold one to four products, a few of them in a window of their own.
+    cards hold one to four products, a few of them in a window of their own. A paired card's EMM has a key of its own.
     """
     calendar = Calendar()
     ladder = KeyLadder(LocalMasterKey(bytes(range(32))))
@@ -46,9 +49,12 @@ def run() -> dict[str, float]:
         number, content = card
         return len(no_cache.unique(10_000_000_000 + number, 1, Version(PERIOD, 1), content))
 
+    homes = [Traits(receiver_number.of_serial(1 + card)) for card, _ in cards]
+    paired = [(card, replace(content, traits=homes[card])) for card, content in cards]
     return {
         "emm_sealed_and_framed_per_s": _rate(seal, cards),
         "emm_of_new_content_sealed_per_s": _rate(seal_afresh, cards),
+        "emm_of_paired_card_sealed_per_s": _rate(seal, paired),
         "cards_planned_per_s": _rate(lambda held: plan_card(False, held, PERIOD, calendar) is not None, rights),
         "ecm_sealed_per_s": _rate(lambda ids: ecm_sealer.seal(header, ids, WORDS, SESSION_KEY) != b"", [(1, 2, 3)]),
     }
