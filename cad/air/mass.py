@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
+from operator import attrgetter
 from typing import Final, NamedTuple
 
 from cad.frame.clock import Clock
@@ -42,7 +43,7 @@ class MassChanges:
     def add(self, changes: Sequence[CardChange], promised: Promised) -> None:
         """Take the changes of one command."""
         self._waiting.append((deque(changes), promised))
-        self._pending.update(change.operator for change in changes)
+        self._pending.update(map(attrgetter("operator"), changes))
         self._something.set()
 
     async def run(self) -> None:

@@ -24,7 +24,8 @@ def settle() -> None:
 
 def tidy() -> bool:
     """Look through everything but what is lasting, unless much is under way; return whether that was done."""
-    if len(gc.get_objects(generation=2)) > BUSY_OBJECTS:
+    _, _, since_the_last = gc.get_count()
+    if since_the_last and len(gc.get_objects(generation=2)) > BUSY_OBJECTS:
         return False
     gc.collect()
     return True
