@@ -145,7 +145,8 @@ class NetworkOnAir:
         if any(math.isinf(one.first_s + one.repeat_s) for one in forecasts):
             return Told(None, None, "no time can be told while a multiplex has no bandwidth; the change is kept")
         short = any(channel.carousel.shortfalls(channel.carousel_bps) for channel in self.channels)
-        return Promise(now, forecasts, pending, short)
+        began = self._clock.monotonic()
+        return Promise(now, forecasts, pending, short, lambda: self._clock.monotonic() - began)
 
     def key_versions(self) -> tuple[int, ...]:
         """Versions of the keys that cards of this network have; the first one where there is no card yet."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -35,13 +35,15 @@ class Promise:
     """What can be promised to one operator for what is committed at `now`, on all multiplexes of its network.
 
     `pending`: cards of its mass changes that are not on the carousels yet; `short`: whether a shortfall is known.
-    `singles` and `masses` count the cards asked for so far.
+    `elapsed` tells the seconds since `now`: a commit may wait for another. `singles` and `masses` count the cards asked
+    for so far.
     """
 
     now: float
     forecasts: Sequence[Forecast]
     pending: int = 0
     short: bool = False
+    elapsed: Callable[[], float] = lambda: 0.0
     singles: int = 0
     masses: int = 0
 
@@ -56,7 +58,7 @@ class Promise:
             self.masses += cards
         slowest = max(one.within(behind, cards, urgent) for one in self.forecasts)
         apart = max(one.repeat_s for one in self.forecasts)
-        on_air_by = math.ceil(self.now + slowest + ROUNDING_S)
+        on_air_by = math.ceil(self.now + self.elapsed() + slowest + ROUNDING_S)
         visible_by = math.ceil(on_air_by + apart)
         found = [TOO_LONG] if visible_by - self.now > HOUR_S else []
         return Told(on_air_by, visible_by, "; ".join([*found, *([NO_REPEATS] if self.short else [])]) or None)

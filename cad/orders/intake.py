@@ -2,7 +2,7 @@
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from typing import Final
 
 import structlog
@@ -19,6 +19,7 @@ from cad.orders.portal_link import PortalLink
 from protocol.portal import commands, topics
 from protocol.portal.codes import Code
 from protocol.portal.errors import InvalidError, TopicError, UnreadableError
+from protocol.portal.offer_commands import OfferPut
 from protocol.portal.snapshot import SnapshotCommand
 from protocol.portal.topics import CommandTopic
 
@@ -97,10 +98,10 @@ class Intake:
                 self._aside(message)
             else:
                 messages.append(message)
-        if messages:
-            outcomes = await self._commit(messages)
+        for part in apart(messages):
+            outcomes = await self._commit(part)
             self._follow(outcomes)
-            for message, outcome in zip(messages, outcomes, strict=True):
+            for message, outcome in zip(part, outcomes, strict=True):
                 self._count(message, outcome)
         connection.ack(batch)
         self._metrics.unacked.set(connection.unacked)
@@ -125,6 +126,24 @@ class Intake:
             self._metrics.count_unreadable(message.operator)
         else:
             self._metrics.count_command(message.operator, outcome.code)
+
+
+def apart(messages: Sequence[Message]) -> Iterator[list[Message]]:
+    """Part a batch, in order, so that what may change very many cards is committed by itself.
+
+    Its commit may be long; what is promised to others of the same moment is reckoned without it.
+    """
+    part: list[Message] = []
+    for message in messages:
+        if not isinstance(message, Order) or not isinstance(message.command, OfferPut):
+            part.append(message)
+            continue
+        if part:
+            yield part
+        yield [message]
+        part = []
+    if part:
+        yield part
 
 
 def read(received: Received, operators: Container[str]) -> Message | None:

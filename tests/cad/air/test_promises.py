@@ -47,6 +47,14 @@ def test_a_mass_change_is_promised_its_last_card_and_holds_up_no_single_order() 
     assert promise.of(1000).on_air_by > mass.on_air_by
 
 
+def test_a_commit_that_had_to_wait_promises_from_when_it_is_decided() -> None:
+    waited_s = 0.0
+    promise = Promise(NOW, [ONE], elapsed=lambda: waited_s)
+    at_once = promise.of(1).on_air_by
+    waited_s = 7.0
+    assert promise.of(1).on_air_by == at_once + 7
+
+
 def test_the_slowest_multiplex_decides_and_what_cannot_be_kept_is_said() -> None:
     slow = Forecast(first_s=10.0, each_s=1.0, room=50, bulk_first_s=4.0, bulk_each_s=1.0, repeat_s=4000.0)
     told = Promise(NOW, [ONE, slow], short=True).of(1)

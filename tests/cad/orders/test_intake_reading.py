@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from cad.ledger.model import Order, Refusal, Unreadable
 from cad.orders.broker import Received
-from cad.orders.intake import CORRELATION_MAX, read
+from cad.orders.intake import CORRELATION_MAX, apart, read
 from protocol.card_number import spell
 from protocol.portal.codes import Code
 
@@ -102,3 +102,20 @@ texts = st.text(max_size=40)
 def test_any_message_is_taken_told_or_left(**fields: Any) -> None:
     told = read(Received(qos=1, mid=1, **fields), OPERATORS)
     assert told is None or isinstance(told, Order | Refusal | Unreadable)
+
+
+OFFER = {"offer": "sport", "rev": 1, "kind": "channel", "names": {"fi": "x"}, "products": ["sport"]}
+
+
+@given(st.lists(st.booleans(), max_size=12))
+def test_what_may_change_very_many_cards_is_committed_by_itself_and_the_order_stays(offers: list[bool]) -> None:
+    taken = [
+        read(message(OFFER, topic="cad/v1/karjaa/cmd/offer/put") if offer else message(), OPERATORS) for offer in offers
+    ]
+    messages = [one for one in taken if one is not None]
+    parts = list(apart(messages))
+    assert [one for part in parts for one in part] == messages
+    for part in parts:
+        assert part
+        assert len(part) == 1 or all(isinstance(one, Order) and one.command.resource == "card" for one in part)
+    assert len(parts) <= 2 * sum(offers) + 1
