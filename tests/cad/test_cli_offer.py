@@ -16,6 +16,7 @@ import pytest
 from cad.cli import main as cli_main
 from cad.cli import offer as cli_offer
 from cad.cli.exit_codes import ExitCode
+from cad.frame import logs
 from cad.frame.clock import SystemClock
 from cad.frame.metrics import Metrics
 from cad.http.catalogue import catalogue_routes
@@ -24,6 +25,7 @@ from cad.ledger.model import Outcome
 from cad.orders.catalogue import CatalogueDesk
 from tests.support.daemon_socket import ServedDaemon
 from tests.support.ledgers import GRANTS, KEY, assign, offer, order, subscribe
+from tests.support.logs import logging_as_before
 
 CATALOGUE = """
 operator = "karjaa"
@@ -95,9 +97,11 @@ class Desk:
 
 @pytest.fixture
 def desk(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[Desk]:
-    one = Desk(tmp_path, capsys)
-    yield one
-    one.close()
+    with logging_as_before():
+        logs.configure("critical", "console")
+        one = Desk(tmp_path, capsys)
+        yield one
+        one.close()
 
 
 def changes(found: dict[str, Any]) -> dict[str, str]:
