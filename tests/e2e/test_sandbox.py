@@ -15,8 +15,8 @@ import pytest
 
 from cad.portal.client import PortalClient
 from cad.portal.settings import PortalSettings
-from protocol import card_number
-from protocol.portal.commands import CardAssign, OfferPut, SubscriptionPut
+from protocol import card_number, receiver_number
+from protocol.portal.commands import CardAssign, CardPair, OfferPut, SubscriptionPut
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
@@ -30,6 +30,7 @@ class Sandbox:
         self.port = facts["broker"]["port"]
         self.clock: dict[str, Any] = {}
         self.opens: dict[str, list[str]] = {}
+        self.receivers: dict[str, tuple[str, str | None]] = {}
         self.history: list[tuple[str, str, list[str]]] = []
 
     async def listen(self) -> None:
@@ -39,6 +40,7 @@ class Sandbox:
                 self.clock = said
             else:
                 self.opens[said["card"]] = said["opens"]
+                self.receivers[said["card"]] = (said["receiver"], said["paired_with"])
                 self.history.append((said["at"], said["card"], said["opens"]))
 
     async def set_clock(self, **how: object) -> None:
@@ -114,3 +116,28 @@ async def test_a_month_in_a_minute(sandbox: Sandbox, tmp_path: Path) -> None:
             while "error" not in sandbox.clock:
                 await asyncio.sleep(0.01)
         assert sandbox.clock["error"] == "rate is a number"
+
+
+async def test_a_card_is_paired_and_unpaired_in_its_receiver(sandbox: Sandbox, tmp_path: Path) -> None:
+    card = sandbox.facts["receivers"][0]
+    address = card_number.parse(card)
+    settings = PortalSettings(
+        operator="demo-telco", outbox=tmp_path / "outbox.db", host="127.0.0.1", port=sandbox.port, repeat_after_s=2
+    )
+    async with PortalClient(settings) as portal:
+        await portal.send_all(
+            [
+                OfferPut(offer="sport", rev=1, kind="package", names={"en": "Sport"}, products=("sport",)),
+                CardAssign(card=address, rev=1, subscriber="customer-1"),
+                SubscriptionPut(subscription="s-1", rev=1, card=address, offer="sport"),
+            ]
+        )
+        await sandbox.until(card, ["sport-1", "sport-2"])
+        mine, _ = sandbox.receivers[card]
+        elsewhere = receiver_number.of_serial(7)
+        await portal.order(CardPair(card=address, rev=2, receiver=elsewhere))
+        await sandbox.until(card, [])
+        assert sandbox.receivers[card] == (mine, receiver_number.spell(elsewhere))
+        await portal.order(CardPair(card=address, rev=3, receiver=receiver_number.parse(mine)))
+        await sandbox.until(card, ["sport-1", "sport-2"])
+        assert sandbox.receivers[card] == (mine, None)
