@@ -53,6 +53,7 @@ def explain_card(
         "replaced_by": None if view.replaced_by is None else card_number.spell(view.replaced_by),
         "receiver": None if view.traits.receiver is None else receiver_number.spell(view.traits.receiver),
         "parental_level": view.traits.parental,
+        "region": next((one.id for one in network.regions if one.number == view.traits.region), None),
         "assigned_at": clocks.spell(view.assigned_at),
         "changed_at": clocks.spell(view.changed_at),
         "emm": {
@@ -87,7 +88,8 @@ def explain_channel(
     """Why the card can see the service or not: `products` that open it, and the verdict."""
     products = {product.product_id: product.id for product in network.products if service.id in product.services}
     products |= event_names(view, service.id)
-    verdict = judge(view, service, products, calendar, now, on_air)
+    blacked_out = network.blacked_out(service.id, now).get(view.traits.region)
+    verdict = judge(view, service, products, calendar, now, on_air, blacked_out)
     return {
         "service": service.id,
         "name": service.name,
@@ -114,8 +116,12 @@ def judge(
     calendar: Calendar,
     now: float,
     on_air: Sequence[Mapping[str, Any]],
+    blacked_out: int | None = None,
 ) -> Verdict:
-    """The verdict on one card and service; `products` are those that open the service, by product_id."""
+    """The verdict on one card and service; `products` are those that open the service, by product_id.
+
+    `blacked_out`: until when the service is not to be seen in the card's region, None when it may be.
+    """
     name = service.name
     if not products:
         return Verdict(False, "no_product", f"{name} is in no product of the headend, so no card can open it.")
@@ -135,6 +141,9 @@ def judge(
             return Verdict(False, "not_begun", f"The subscription with {name} begins at {clocks.spell(min(later))}.")
         ended = max(right.end for right in mine if right.end is not None)
         return Verdict(False, "ended", f"The subscription with {name} ended at {clocks.spell(ended)}.")
+    if blacked_out is not None:
+        where = "in the card's region" if view.traits.region else "for cards without a region"
+        return Verdict(False, "blacked_out", f"{name} is blacked out {where} until {clocks.spell(blacked_out)}.")
     content = plan_card(False, view.rights, calendar.period(now), calendar)
     held = {product for window in content.windows for product in window.product_ids}
     if held.isdisjoint(products):

@@ -19,9 +19,9 @@ from cards.memory import collecting
 from cards.memory.contents import CardMemory, Storage
 from cards.memory.pin import PIN_SIZE, is_pin
 from cards.status_word import StatusWord
+from emm.ecm import FORMATS as ECM_FORMATS
 from emm.ecm import WORD_SIZES, Parity, SealedEcm, open_by_rights, parse_ecm
 from emm.errors import AuthenticationError, DecodeError, NotEntitledError, Refusal
-from emm.message import FORMAT as ECM_FORMAT
 from emm.message import FORMATS, NOTICE_FORMAT, SECTION_HEAD_SIZE, EmmHeader, EmmKind, SealedEmm, parse_emm
 from emm.notices.seal import open_notice
 from emm.pairing import seal_words
@@ -324,13 +324,13 @@ class CardApplication:
         try:
             ecm = parse_ecm(section)
         except DecodeError:
-            raise _RefusedError(_unreadable(section, SECTION_HEAD_SIZE, (ECM_FORMAT,))) from None
+            raise _RefusedError(_unreadable(section, SECTION_HEAD_SIZE, ECM_FORMATS)) from None
         if self._memory.state is None:
             raise _RefusedError(StatusWord.NO_EMM_YET)
         if self._memory.state is CardState.SUSPENDED:
             raise _RefusedError(StatusWord.SUSPENDED)
         try:
-            words = open_by_rights(ecm, self._memory.rights)
+            words = open_by_rights(ecm, self._memory.rights, self._memory.traits.region)
         except AuthenticationError:
             raise _RefusedError(StatusWord.NOT_AUTHENTIC) from None
         except NotEntitledError as refused:
@@ -378,6 +378,8 @@ def _refusal(refusal: Refusal, ecm: SealedEcm, rights: tuple[RightsBlock, ...]) 
         return StatusWord.NO_RIGHT
     if refusal is Refusal.NO_KEY:
         return StatusWord.NO_KEY_OF_EPOCH
+    if refusal is Refusal.BLACKED_OUT:
+        return StatusWord.BLACKED_OUT
     named = set(ecm.product_ids)
     begins_later = any(
         block.start > ecm.header.time and any(product.product_id in named for product in block.products)

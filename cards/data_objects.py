@@ -47,6 +47,7 @@ class DataObject(IntEnum):
     PAIRING = 0xDF26
     ACCESS = 0xDF27
     MAILBOX = 0xDF28
+    REGION = 0xDF29
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +114,7 @@ _NUMBER: Final = Struct("address" / BytesInteger(5), Terminated)
 _TIME: Final = Struct("time" / Int32ub, Terminated)
 _PAIRING: Final = Struct("receiver" / Int64ub, Terminated)
 _ACCESS: Final = Struct("parental" / Int8ub, "tries_left" / Int8ub, "pin_reset" / Int32ub, Terminated)
+_REGION: Final = Struct("region" / Int16ub, Terminated)
 _VERSION: Final = Struct("taken" / Flag, "period" / Int16ub, "revision" / Int32ub)
 _VERSIONS: Final = Struct(
     "specification" / Int8ub,
@@ -170,6 +172,8 @@ def build(which: DataObject, memory: CardMemory, last_time: int) -> bytes:
         pin, parental = memory.pin, memory.traits.parental
         fields = {"parental": parental, "tries_left": pin.tries_left, "pin_reset": pin.reset_mark}
         return bytes(_ACCESS.build(fields))
+    if which is DataObject.REGION:
+        return bytes(_REGION.build({"region": memory.traits.region}))
     if which is DataObject.MAILBOX:
         return _build_mailbox(memory, last_time)
     return bytes(_TIME.build({"time": last_time}))
@@ -199,6 +203,11 @@ def parse_access(value: bytes) -> AccessData:
     """The ACCESS object."""
     fields = _parse(_ACCESS, value, DataObject.ACCESS)
     return AccessData(fields.parental, fields.tries_left, fields.pin_reset)
+
+
+def parse_region(value: bytes) -> int:
+    """The region that the card stands in, 0 for none."""
+    return int(_parse(_REGION, value, DataObject.REGION).region)
 
 
 def parse_versions(value: bytes) -> VersionsData:

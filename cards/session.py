@@ -52,7 +52,8 @@ TAKEN: Final = frozenset(
 class CardInfo:
     """What a card tells about itself. `last_ecm_time`: UTC seconds, None before the first channel was opened.
 
-    `receiver`: number of the receiver that it is paired with, None for any.
+    `receiver`: number of the receiver that it is paired with, None for any. `region`: number of the region that it
+    stands in, 0 for none.
     """
 
     address: int
@@ -62,6 +63,7 @@ class CardInfo:
     last_ecm_time: int | None
     receiver: int | None = None
     access: AccessData = field(default_factory=AccessData)
+    region: int = 0
 
     @property
     def number(self) -> str:
@@ -102,6 +104,7 @@ class CardSession:
             last_ecm_time=data_objects.parse_time(self.read(DataObject.TIME)),
             receiver=data_objects.parse_pairing(self.read(DataObject.PAIRING)),
             access=data_objects.parse_access(self.read(DataObject.ACCESS)),
+            region=data_objects.parse_region(self.read(DataObject.REGION)),
         )
 
     def read(self, which: DataObject) -> bytes:

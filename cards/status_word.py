@@ -34,6 +34,7 @@ class StatusWord(IntEnum):
     NO_KEY_OF_EPOCH = 0x9204
     SUSPENDED = 0x9205
     NO_EMM_YET = 0x9206
+    BLACKED_OUT = 0x9207
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +102,10 @@ EXPLANATIONS: Final[dict[StatusWord, Explanation]] = {
     ),
     StatusWord.SUSPENDED: Explanation("the card is suspended", "the operator reopens it with: card reopen"),
     StatusWord.NO_EMM_YET: Explanation("the card has not taken any EMM yet", f"assign it to a subscriber and {_WAIT}"),
+    StatusWord.BLACKED_OUT: Explanation(
+        "the card has the right, but this programme is blacked out in the card's region",
+        "cad explain CARD CHANNEL says until when; if the card stands elsewhere: card region",
+    ),
 }
 
 

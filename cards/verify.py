@@ -42,6 +42,7 @@ class Code(StrEnum):
     RIGHTS_DIFFER = "rights-differ"
     PAIRING_DIFFERS = "pairing-differs"
     ACCESS_DIFFERS = "access-differs"
+    REGION_DIFFERS = "region-differs"
     NOT_HEARING = "not-hearing"
 
 
@@ -102,6 +103,10 @@ _WORDS: Final[dict[Code, tuple[str, str]]] = {
     Code.ACCESS_DIFFERS: (
         "The card has not heard its parental level or the reset of its PIN.",
         "Write it in now: cad card refresh. Then the PIN is 0000 after a reset.",
+    ),
+    Code.REGION_DIFFERS: (
+        "The card stands in another region than is ordered: a programme may be blacked out for it wrongly.",
+        "Write it in now: cad card refresh. If the region above is wrong, let the operator correct it.",
     ),
     Code.NOT_HEARING: (
         "The card works today, but it does not hear its renewals and will go dark.",
@@ -194,13 +199,15 @@ def judge(info: CardInfo, ordered: Ordered, genuine: bool | None, now: float, ca
 
 def trait_lines(info: CardInfo, ordered: Traits) -> tuple[TraitLine, ...]:
     """What the card and the ledger say besides rights, side by side."""
-    lines = (
+    lines = [
         _line_of("pairing", _pairing(info.receiver), _pairing(ordered.receiver)),
         _line_of("parental level", _level(info.access.parental), _level(ordered.parental)),
-    )
-    if not ordered.pin_reset:
-        return lines
-    return (*lines, _line_of("PIN reset", "taken" if _is_reset(info, ordered) else "not heard yet", "taken"))
+    ]
+    if ordered.pin_reset:
+        lines.append(_line_of("PIN reset", "taken" if _is_reset(info, ordered) else "not heard yet", "taken"))
+    if info.region or ordered.region:
+        lines.append(_line_of("region", _region(info.region), _region(ordered.region)))
+    return tuple(lines)
 
 
 def _is_reset(info: CardInfo, ordered: Traits) -> bool:
@@ -219,10 +226,16 @@ def _pairing(receiver: int | None) -> str:
     return "any receiver" if receiver is None else f"receiver {receiver_number.spell(receiver)}"
 
 
+def _region(region: int) -> str:
+    return f"region {region}" if region else "none"
+
+
 def _code(info: CardInfo, ordered: Ordered, genuine: bool | None, now: float, calendar: Calendar, agrees: bool) -> Code:
     held, period = info.versions.held[EmmKind.UNIQUE], calendar.period(now)
     is_paired = info.receiver == ordered.traits.receiver
     is_set = info.access.parental == ordered.traits.parental and _is_reset(info, ordered.traits)
+    is_placed = info.region == ordered.traits.region
+    agrees_all = agrees and is_paired and is_set and is_placed
     rules: tuple[tuple[Callable[[], bool], Code], ...] = (
         (lambda: info.versions.key_version != ordered.key_version, Code.WRONG_KEYS),
         (lambda: genuine is None, Code.UNPROVEN),
@@ -234,10 +247,11 @@ def _code(info: CardInfo, ordered: Ordered, genuine: bool | None, now: float, ca
         (lambda: ordered.suspended, Code.SUSPENDED),
         (lambda: held is None and now - ordered.changed_at < CHANGE_GRACE_S, Code.ON_ITS_WAY),
         (lambda: held is None, Code.BLANK),
-        (lambda: not (agrees and is_paired and is_set) and now - ordered.changed_at < CHANGE_GRACE_S, Code.ON_ITS_WAY),
+        (lambda: not agrees_all and now - ordered.changed_at < CHANGE_GRACE_S, Code.ON_ITS_WAY),
         (lambda: not agrees or (info.state.state is CardState.SUSPENDED), Code.RIGHTS_DIFFER),
         (lambda: not is_paired, Code.PAIRING_DIFFERS),
         (lambda: not is_set, Code.ACCESS_DIFFERS),
+        (lambda: not is_placed, Code.REGION_DIFFERS),
         (lambda: held is not None and _misses_renewals(held, now, calendar), Code.NOT_HEARING),
         (lambda: not ordered.rights or not _is_anything_left(ordered, now), Code.NOTHING_ORDERED),
     )

@@ -7,7 +7,7 @@ import difflib
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 
-from config import ecmg_checks, event_checks
+from config import blackout_checks, ecmg_checks, event_checks
 from config.errors import Problem
 from config.fields import is_loopback, listen_address
 from config.settings import (
@@ -33,6 +33,7 @@ def problems(settings: Settings) -> list[Problem]:
         *_operators(settings),
         *_card_ranges(settings),
         *event_checks.problems(settings),
+        *blackout_checks.problems(settings),
         *ecmg_checks.problems(settings),
         *_people(settings),
     ]
@@ -72,7 +73,8 @@ def remarks(settings: Settings) -> list[Problem]:
             found.append(Problem(f"operators.{i}", f"operator {operator.id} has no card_ranges: it can use no card"))
         if not operator.products and not operator.events_on:
             found.append(Problem(f"operators.{i}", f"operator {operator.id} has no products: it can sell nothing"))
-    return [*found, *event_checks.remarks(settings), *ecmg_checks.remarks(settings)]
+    found += [*event_checks.remarks(settings), *blackout_checks.remarks(settings)]
+    return [*found, *ecmg_checks.remarks(settings)]
 
 
 def _multiplexes(settings: Settings) -> Iterator[tuple[str, MultiplexSettings]]:
@@ -140,6 +142,13 @@ def _network(at: str, network: NetworkSettings) -> Iterator[Problem]:
     yield from _twice(where, "service_id", triplets)
     for i, product in enumerate(network.products):
         yield from _references(f"{at}.products.{i}.services", "service", product.services, services)
+    yield from _twice(where, "id", ((f"{at}.regions.{i}", r.id) for i, r in enumerate(network.regions)))
+    yield from _twice(where, "number", ((f"{at}.regions.{i}", r.number) for i, r in enumerate(network.regions)))
+    regions = {region.id for region in network.regions}
+    for i, blackout in enumerate(network.blackouts):
+        if blackout.service not in services:
+            yield _unknown(f"{at}.blackouts.{i}.service", "service", blackout.service, services)
+        yield from _references(f"{at}.blackouts.{i}.regions", "region", blackout.regions, regions)
     counts = Counter(service for product in network.products for service in set(product.services))
     for i, service in enumerate(network.services):
         if counts[service.id] > PRODUCTS_PER_SERVICE_MAX:

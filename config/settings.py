@@ -28,6 +28,7 @@ from config.fields import (
     TimeZoneName,
 )
 from config.fields import listen_address as listen_address
+from config.regions import BlackoutSettings, RegionSettings, blacked_out
 from config.technicians import TechniciansSettings
 
 PRODUCTS_PER_SERVICE_MAX: Final = 11  # wrapped session keys that an ECM of 256 bytes can hold
@@ -295,17 +296,15 @@ class ProductSettings(Table):
 
 
 class NetworkSettings(Table):
-    """[[networks]] One cable or IPTV distribution.
-
-    `event_products`: the first and the last product_id of those that events are given, one for each event in an epoch.
-    `events_at_once`: how many events may run on one service at the same time.
-    """
+    """[[networks]] One cable or IPTV distribution. `event_products`: first and last product_id of those for events."""
 
     id: Slug
     multiplexes: Annotated[tuple[MultiplexSettings, ...], Field(strict=False)] = ()
     streams: Annotated[tuple[StreamSettings, ...], Field(strict=False)] = ()
     services: Annotated[tuple[ServiceSettings, ...], Field(strict=False)] = ()
     products: Annotated[tuple[ProductSettings, ...], Field(strict=False)] = ()
+    regions: Annotated[tuple[RegionSettings, ...], Field(strict=False)] = ()
+    blackouts: Annotated[tuple[BlackoutSettings, ...], Field(strict=False)] = ()
     event_products: Annotated[tuple[ProductId, ProductId], Field(strict=False)] | None = None
     events_at_once: Annotated[int, Field(ge=1, le=10)] = 2
 
@@ -320,6 +319,10 @@ class NetworkSettings(Table):
         """The numbers for the products of events; empty where there is none."""
         first, last = self.event_products or (1, 0)
         return range(first, last + 1)
+
+    def blacked_out(self, service: str, now: float) -> dict[int, int]:
+        """Return in which regions a service is blacked out now, and until when (Unix seconds); 0: cards without one."""
+        return blacked_out(service, now, self.regions, self.blackouts)
 
     @property
     def outlets(self) -> tuple[Outlet, ...]:

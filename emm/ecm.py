@@ -5,18 +5,21 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import lru_cache
+from itertools import pairwise
 from typing import Final
 
 from construct import (
     Bytes,
     ConstructError,
     GreedyBytes,
+    If,
     Int8ub,
     Int16ub,
     Int32ub,
     PrefixedArray,
     Struct,
     Terminated,
+    this,
 )
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers import Cipher
@@ -38,8 +41,11 @@ from emm.message import (
 from emm.payload import RightsBlock
 from emm.secret import KEY_SIZE, SIV_KEY_SIZE, Secret
 
+BLACKOUT_FORMAT: Final = 2
+"""Of ECMs that name regions in which the service is blacked out; all others are of format 1."""
+FORMATS: Final = (FORMAT, BLACKOUT_FORMAT)
 HEAD_SIZE: Final = 14
-"""Everything before the tag but the wrapped keys."""
+"""Everything before the tag but the wrapped keys and the regions."""
 
 WRAPPED_SIZE: Final = 2 + KEY_SIZE
 WORD_SIZES: Final = (8, 16)
@@ -68,12 +74,16 @@ class WrappedKey:
 
 @dataclass(frozen=True, slots=True)
 class EcmHeader:
-    """What an ECM says in clear. `time`: UTC seconds, the card's only clock."""
+    """What an ECM says in clear. `time`: UTC seconds, the card's only clock.
+
+    `regions`: those in which the service is blacked out, rising; 0 stands for cards without a region.
+    """
 
     parity: Parity
     time: int
     service_id: int
     epoch: int
+    regions: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +113,7 @@ _HEAD: Final = Struct(
     "epoch" / Int16ub,
     "wrapped_keys" / PrefixedArray(Int8ub, Struct("product_id" / Int16ub, "wrapped" / Bytes(KEY_SIZE))),
     "word_info" / Int8ub,
+    "regions" / If(this.format == BLACKOUT_FORMAT, PrefixedArray(Int8ub, Int16ub)),
 )
 _SECTION: Final = Struct("head" / _HEAD, "tag" / Bytes(TAG_SIZE), "ciphertext" / GreedyBytes, Terminated)
 # The same as _HEAD by hand, for every ECM on the air; what `parse_ecm` reads by the declaration is its test.
@@ -115,14 +126,15 @@ _WORD_INFO: Final = {
 }
 
 
-def ecm_size(product_count: int, word_count: int, word_size: int) -> int:
-    """Return the bytes of an ECM section for so many products and control words."""
-    return HEAD_SIZE + product_count * WRAPPED_SIZE + TAG_SIZE + word_count * word_size
+def ecm_size(product_count: int, word_count: int, word_size: int, region_count: int = 0) -> int:
+    """Return the bytes of an ECM section for so many products, control words and blacked-out regions."""
+    blackout = 1 + 2 * region_count if region_count else 0
+    return HEAD_SIZE + product_count * WRAPPED_SIZE + blackout + TAG_SIZE + word_count * word_size
 
 
-def products_max(word_count: int = WORDS_MAX, word_size: int = WORD_SIZES[0]) -> int:
+def products_max(word_count: int = WORDS_MAX, word_size: int = WORD_SIZES[0], region_count: int = 0) -> int:
     """Return how many products an ECM with such control words can name (11 with two words of 8 bytes)."""
-    return (SECTION_MAX - ecm_size(0, word_count, word_size)) // WRAPPED_SIZE
+    return (SECTION_MAX - ecm_size(0, word_count, word_size, region_count)) // WRAPPED_SIZE
 
 
 class Envelope:
@@ -180,16 +192,16 @@ class EcmSealer:
     def seal_in(self, envelope: Envelope, header: EcmHeader, control_words: Sequence[bytes]) -> bytes:
         """Return the ECM section of these control words, in an envelope of the header's epoch. Raises `BuildError`."""
         word_size = _word_size(control_words)
-        size = ecm_size(envelope.count, len(control_words), word_size)
+        size = ecm_size(envelope.count, len(control_words), word_size, len(header.regions))
         if size > SECTION_MAX:
-            raise _too_many(envelope.count, len(control_words), word_size)
+            raise _too_many(envelope.count, len(header.regions), len(control_words), word_size)
         if envelope.epoch != header.epoch:
             raise BuildError(f"an envelope of epoch {envelope.epoch} is not for an ECM of epoch {header.epoch}")
         try:
             start = _HEAD_START.pack(
                 int(header.parity),
                 SHORT_SECTION | size - SECTION_HEAD_SIZE,
-                FORMAT,
+                BLACKOUT_FORMAT if header.regions else FORMAT,
                 header.time,
                 header.service_id,
                 header.epoch,
@@ -198,6 +210,8 @@ class EcmSealer:
         except struct.error:
             raise BuildError(f"a number does not fit its field: {header}") from None
         head = start + envelope.wrapped + _WORD_INFO[len(control_words), word_size]
+        if header.regions:
+            head += _pack_regions(header.regions)
         return head + envelope.close(b"".join(control_words), head)
 
     def _make_wrapper(self, product_id: int, epoch: int) -> Callable[[bytes], bytes]:
@@ -215,8 +229,11 @@ def parse_ecm(section: bytes) -> SealedEcm:
         raise DecodeError(f"an ECM of {len(section)} bytes is too short for what it announces") from None
     head = fields.head
     check_section_length(head.flags_and_length, len(section))
-    if head.format != FORMAT:
-        raise DecodeError(f"ECM format {head.format} is unknown; this version reads format {FORMAT}")
+    if head.format not in FORMATS:
+        raise DecodeError(f"ECM format {head.format} is unknown; this version reads {' and '.join(map(str, FORMATS))}")
+    regions = tuple(head.regions or ())
+    if bool(regions) != (head.format == BLACKOUT_FORMAT) or not _rises(regions):
+        raise DecodeError("the regions of an ECM are one or more different numbers that rise")
     if not head.wrapped_keys:
         raise DecodeError("an ECM without a product opens for nobody")
     word_count, size_code = divmod(head.word_info, 16)
@@ -226,7 +243,7 @@ def parse_ecm(section: bytes) -> SealedEcm:
     if len(fields.ciphertext) != word_count * word_size:
         raise DecodeError(f"{len(fields.ciphertext)} bytes are not {word_count} control words of {word_size} bytes")
     return SealedEcm(
-        EcmHeader(Parity(head.table_id), head.time, head.service_id, head.epoch),
+        EcmHeader(Parity(head.table_id), head.time, head.service_id, head.epoch, regions),
         tuple([WrappedKey(key.product_id, key.wrapped) for key in head.wrapped_keys]),
         word_count,
         word_size,
@@ -252,11 +269,12 @@ def open_ecm(ecm: SealedEcm, product_id: int, product_key: bytes) -> tuple[Secre
     return tuple([Secret(words[start : start + ecm.word_size]) for start in range(0, len(words), ecm.word_size)])
 
 
-def open_by_rights(ecm: SealedEcm, rights: Iterable[RightsBlock]) -> tuple[Secret, ...]:
+def open_by_rights(ecm: SealedEcm, rights: Iterable[RightsBlock], region: int = 0) -> tuple[Secret, ...]:
     """Return the control words for a card that holds these rights: the rule by which a card opens or refuses.
 
     It opens when a product of the ECM is held in a window that contains the ECM's time, with a key of the ECM's epoch,
-    and the tag verifies. Raises `NotEntitledError`, `AuthenticationError`.
+    the tag verifies, and the ECM does not name the card's region (0: it has none).
+    Raises `NotEntitledError`, `AuthenticationError`.
     """
     refusal = Refusal.NO_PRODUCT
     failure: AuthenticationError | None = None
@@ -272,9 +290,14 @@ def open_by_rights(ecm: SealedEcm, rights: Iterable[RightsBlock]) -> tuple[Secre
                 refusal = max(refusal, Refusal.NO_KEY)
             else:
                 try:
-                    return open_ecm(ecm, product.product_id, product.keys[index])
+                    words = open_ecm(ecm, product.product_id, product.keys[index])
                 except AuthenticationError as error:
                     failure = error
+                    continue
+                # Only now is it certain that the regions are the headend's word.
+                if region in ecm.header.regions:
+                    raise NotEntitledError(Refusal.BLACKED_OUT)
+                return words
     raise failure or NotEntitledError(refusal)
 
 
@@ -312,8 +335,23 @@ def _word_size(control_words: Sequence[bytes]) -> int:
     return size
 
 
-def _too_many(products: int, word_count: int, word_size: int) -> BuildError:
+def _pack_regions(regions: Sequence[int]) -> bytes:
+    if not _rises(regions):
+        raise BuildError("the regions of an ECM are different numbers that rise")
+    try:
+        return bytes([len(regions)]) + struct.pack(f">{len(regions)}H", *regions)
+    except (struct.error, ValueError):
+        raise BuildError("a region does not fit its field") from None
+
+
+def _rises(regions: Sequence[int]) -> bool:
+    return all(earlier < later for earlier, later in pairwise(regions))
+
+
+def _too_many(products: int, regions: int, word_count: int, word_size: int) -> BuildError:
+    size = ecm_size(products, word_count, word_size, regions)
+    blackout = f" and {regions} blacked-out regions" if regions else ""
     return BuildError(
-        f"{products} products need an ECM of {ecm_size(products, word_count, word_size)} bytes, but {SECTION_MAX} is"
-        f" the most: let the service be in at most {products_max(word_count, word_size)} products"
+        f"{products} products{blackout} need an ECM of {size} bytes, but {SECTION_MAX} is the most: let the service be"
+        f" in at most {products_max(word_count, word_size, regions)} products"
     )

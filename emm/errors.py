@@ -29,12 +29,14 @@ class Refusal(IntEnum):
     NO_PRODUCT = 0
     OUTSIDE_WINDOW = 1
     NO_KEY = 2
+    BLACKED_OUT = 3
 
 
 _REFUSALS = {
     Refusal.NO_PRODUCT: "none of the service's products is held",
     Refusal.OUTSIDE_WINDOW: "the product is held, but not at the time of the ECM",
     Refusal.NO_KEY: "the product is held, but not its key of the ECM's epoch",
+    Refusal.BLACKED_OUT: "the product is held, but the service is blacked out in the card's region",
 }
 
 

@@ -8,17 +8,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from construct import Bytes, ConstructError, Int8ub, Int32ub, Int64ub, Struct, Terminated
+from construct import Bytes, ConstructError, Int8ub, Int16ub, Int32ub, Int64ub, Struct, Terminated
 
 from emm.errors import BuildError, DecodeError
 from emm.secret import KEY_SIZE, Secret
 from protocol import receiver_number
 
 PAIRING_TAG: Final = 0x02
+REGION_TAG: Final = 0x03
 PARENTAL_TAG: Final = 0x04
 PIN_RESET_TAG: Final = 0xA0
 """From 0x80 on: a card that has no PIN loses nothing by skipping it."""
 
+REGION_MAX: Final = 0xFFFF
 AGE_MIN: Final = 4
 AGE_MAX: Final = 18
 """Ages of ratings: those that a DVB parental_rating_descriptor can say (ETSI EN 300 468, clause 6.2.28)."""
@@ -30,12 +32,13 @@ class Traits:
 
     `receiver`: number of the one receiver that it serves (`protocol.receiver_number`), None for any. `parental`: what
     is rated for this age or above needs the PIN, 0: nothing does. `pin_reset`: the revision under which the newest
-    reset of the PIN was ordered, 0 for none.
+    reset of the PIN was ordered, 0 for none. `region`: number of the region that it stands in, 0 for none.
     """
 
     receiver: int | None = None
     parental: int = 0
     pin_reset: int = 0
+    region: int = 0
 
 
 NO_TRAITS: Final = Traits()
@@ -47,6 +50,13 @@ class PairingBlock:
 
     receiver: int
     key: Secret = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class RegionBlock:
+    """Block 0x03: the region that the card stands in; ECMs may say that a service is blacked out there."""
+
+    region: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +73,10 @@ class PinResetBlock:
     mark: int
 
 
-TraitBlock = PairingBlock | ParentalBlock | PinResetBlock
+TraitBlock = PairingBlock | RegionBlock | ParentalBlock | PinResetBlock
 
 _PAIRING: Final = Struct("receiver" / Int64ub, "key" / Bytes(KEY_SIZE), Terminated)
+_REGION: Final = Struct("region" / Int16ub, Terminated)
 _PARENTAL: Final = Struct("age" / Int8ub, Terminated)
 _PIN_RESET: Final = Struct("mark" / Int32ub, Terminated)
 # The same as _PAIRING by hand, for a million paired cards; what `parse_trait` reads by the declaration is its test.
@@ -73,6 +84,7 @@ _PACK_PAIRING: Final = struct.Struct(f">Q{KEY_SIZE}s").pack
 _PAIRING_SIZE: Final = 8 + KEY_SIZE
 _PARSERS: Final[dict[int, tuple[Any, Callable[[Any], TraitBlock]]]] = {
     PAIRING_TAG: (_PAIRING, lambda fields: PairingBlock(fields.receiver, Secret(fields.key))),
+    REGION_TAG: (_REGION, lambda fields: RegionBlock(fields.region)),
     PARENTAL_TAG: (_PARENTAL, lambda fields: ParentalBlock(fields.age)),
     PIN_RESET_TAG: (_PIN_RESET, lambda fields: PinResetBlock(fields.mark)),
 }
@@ -84,7 +96,12 @@ def trait_sizes(traits: Traits) -> tuple[int, ...]:
     """Return the bytes of each block that says these traits, with tag and length; the order of `trait_blocks`."""
     if traits == NO_TRAITS:
         return ()
-    sizes = ((traits.receiver is not None, _PAIRING_SIZE), (traits.parental > 0, 1), (traits.pin_reset > 0, 4))
+    sizes = (
+        (traits.receiver is not None, _PAIRING_SIZE),
+        (traits.region > 0, 2),
+        (traits.parental > 0, 1),
+        (traits.pin_reset > 0, 4),
+    )
     return tuple([2 + size for is_said, size in sizes if is_said])
 
 
@@ -97,6 +114,8 @@ def trait_blocks(traits: Traits, pair_key: Secret | None) -> tuple[TraitBlock, .
         if pair_key is None:
             raise BuildError("a pairing is said with the key of the pair")
         blocks.append(PairingBlock(traits.receiver, pair_key))
+    if traits.region:
+        blocks.append(RegionBlock(traits.region))
     if traits.parental:
         blocks.append(ParentalBlock(traits.parental))
     if traits.pin_reset:
@@ -111,6 +130,8 @@ def build_trait(block: TraitBlock) -> tuple[int, bytes]:
     match block:
         case PairingBlock():
             return PAIRING_TAG, _PACK_PAIRING(block.receiver, bytes(block.key))
+        case RegionBlock():
+            return REGION_TAG, bytes(_REGION.build({"region": block.region}))
         case ParentalBlock():
             return PARENTAL_TAG, bytes(_PARENTAL.build({"age": block.age}))
         case PinResetBlock():
@@ -131,18 +152,20 @@ def parse_trait(tag: int, value: bytes) -> TraitBlock:
 
 def said_by(blocks: Sequence[object]) -> Traits:
     """Return the traits that blocks say; the opposite of `trait_blocks`."""
-    receiver, parental, pin_reset = None, 0, 0
+    receiver, parental, pin_reset, region = None, 0, 0, 0
     for block in blocks:
         match block:
             case PairingBlock():
                 receiver = block.receiver
+            case RegionBlock():
+                region = block.region
             case ParentalBlock():
                 parental = block.age
             case PinResetBlock():
                 pin_reset = block.mark
             case _:
                 pass
-    return Traits(receiver, parental=parental, pin_reset=pin_reset)
+    return Traits(receiver, parental=parental, pin_reset=pin_reset, region=region)
 
 
 def is_said_twice(blocks: Sequence[object]) -> bool:
@@ -158,6 +181,9 @@ def _fault(block: TraitBlock) -> str | None:
                 return "a pairing block names no receiver: the check byte of its number is wrong"
             if len(block.key) != KEY_SIZE:
                 return f"the key of a pair has {KEY_SIZE} bytes"
+        case RegionBlock():
+            if not 1 <= block.region <= REGION_MAX:
+                return f"a region is a number from 1 to {REGION_MAX}"
         case ParentalBlock():
             if not AGE_MIN <= block.age <= AGE_MAX:
                 return f"a parental level is an age from {AGE_MIN} to {AGE_MAX}"

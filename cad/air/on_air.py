@@ -92,7 +92,9 @@ class OnAir:
         for name, network in self._networks.items():
             network.weigh(_weights(settings, name))
         wanted = {network.id: network for network in settings.networks}
-        changed = [name for name, network in wanted.items() if before.get(name) != network or not same_carousel]
+        changed = [
+            name for name, network in wanted.items() if _sent(before.get(name)) != _sent(network) or not same_carousel
+        ]
         for name in before:
             if name not in wanted or name in changed:
                 await self._stop_network(name, gone=wanted.get(name))
@@ -247,6 +249,13 @@ def _join_rights(blocks: Sequence[RightBlock]) -> RightBlock:
         np.concatenate([block.starts for block in blocks]),
         np.concatenate([block.ends for block in blocks]),
     )
+
+
+def _sent(network: NetworkSettings | None) -> NetworkSettings | None:
+    """The network without what concerns its ECMs alone: when only that changes, its streams go on."""
+    if network is None:
+        return None
+    return network.model_copy(update={"regions": (), "blackouts": (), "event_products": None, "events_at_once": 1})
 
 
 def _only_of(cards: CardBlock, rights: RightBlock) -> RightBlock:

@@ -53,7 +53,7 @@ class CardState(Protocol):
 class CardBlock:
     """Cards as arrays of equal length, ascending by address; one row a card.
 
-    The last three are `emm.traits.Traits`, 0 for none.
+    The last four are `emm.traits.Traits`, 0 for none.
     """
 
     addresses: npt.NDArray[np.uint64]
@@ -63,6 +63,7 @@ class CardBlock:
     receivers: npt.NDArray[np.uint64]
     parental: npt.NDArray[np.uint8]
     pin_resets: npt.NDArray[np.uint32]
+    regions: npt.NDArray[np.uint16]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +87,7 @@ class Roster:
         self._receivers: array[int] = array("Q")
         self._parental: array[int] = array("B")
         self._pin_resets: array[int] = array("I")
+        self._regions: array[int] = array("H")
         self._rights = RightStore()
         # Addresses of the first `_sorted` slots ascend; later cards are found through `_later`.
         self._index: npt.NDArray[np.uint64] = np.zeros(0, np.uint64)
@@ -116,6 +118,7 @@ class Roster:
         self._receivers = array("Q", cards.receivers.astype(np.uint64).tobytes())
         self._parental = array("B", cards.parental.astype(np.uint8).tobytes())
         self._pin_resets = array("I", cards.pin_resets.astype(np.uint32).tobytes())
+        self._regions = array("H", cards.regions.astype(np.uint16).tobytes())
         self._later.clear()
 
     def slot_of(self, address: int) -> int | None:
@@ -154,6 +157,7 @@ class Roster:
             self._receivers.append(0)
             self._parental.append(0)
             self._pin_resets.append(0)
+            self._regions.append(0)
             self._later[change.address] = slot
         elif change.revision < self._revisions[slot]:
             return slot, False
@@ -164,6 +168,7 @@ class Roster:
         self._receivers[slot] = change.traits.receiver or 0
         self._parental[slot] = change.traits.parental
         self._pin_resets[slot] = change.traits.pin_reset
+        self._regions[slot] = change.traits.region
         return slot, new
 
     def content(self, slot: int, period: int, calendar: Calendar) -> CardContent:
@@ -177,8 +182,8 @@ class Roster:
         return sealer.unique(self._addresses[slot], self._key_versions[slot], version, content)
 
     def _traits(self, slot: int) -> Traits:
-        said = self._receivers[slot], self._parental[slot], self._pin_resets[slot]
-        return Traits(said[0] or None, parental=said[1], pin_reset=said[2]) if any(said) else NO_TRAITS
+        said = self._receivers[slot], self._parental[slot], self._pin_resets[slot], self._regions[slot]
+        return Traits(said[0] or None, *said[1:]) if any(said) else NO_TRAITS
 
     def key_versions(self) -> tuple[int, ...]:
         """Versions of keys that cards have, rising."""
@@ -236,6 +241,7 @@ def card_block(rows: Iterable[tuple[int, int, int, bool]]) -> CardBlock:
         np.zeros(len(table), np.uint64),
         np.zeros(len(table), np.uint8),
         np.zeros(len(table), np.uint32),
+        np.zeros(len(table), np.uint16),
     )
 
 

@@ -108,7 +108,7 @@ class CardDocument(_Document):
     """A card: `cad card read --json`. `receiver`: number of the receiver that it is paired with.
 
     `parental_level`: what is rated for this age or above needs the PIN, 0: nothing does. `pin_tries_left` 0: blocked.
-    `mailbox`: the oldest letter first.
+    `mailbox`: the oldest letter first. `region`: number of the region that it stands in, 0: none.
     """
 
     reader: str
@@ -125,6 +125,7 @@ class CardDocument(_Document):
     receiver: str | None
     parental_level: int
     pin_tries_left: int
+    region: int
     rights: list[RightDocument]
     mailbox: list[LetterDocument]
 
@@ -204,6 +205,7 @@ def card_document(
         receiver=None if info.receiver is None else receiver_number.spell(info.receiver),
         parental_level=info.access.parental,
         pin_tries_left=info.access.tries_left,
+        region=info.region,
         rights=[_right(right, now, settings) for right in info.rights],
         mailbox=[
             LetterDocument(number=held.number, done=held.done, due=held.due, notice=notice_document(notice))

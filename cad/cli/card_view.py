@@ -53,6 +53,7 @@ def _facts(card: CardDocument, settings: "Settings | None") -> list[tuple[str, s
         ("paired with", "any receiver" if card.receiver is None else f"receiver {card.receiver} alone"),
         ("parental level", f"PIN from age {card.parental_level}" if card.parental_level else "none"),
         ("PIN", f"{card.pin_tries_left} tries left" if card.pin_tries_left else "blocked (card pin-reset)"),
+        *([("region", str(card.region))] if card.region else []),
         ("last EMM", _version(card.versions.unique, settings)),
         ("last channel opened", local(card.last_ecm_at) if card.last_ecm_at else "none yet"),
     ]

@@ -54,7 +54,11 @@ class SealingMaker:
         audience = self._book.audience(access_criteria, now)
         try:
             header = EcmHeader(
-                Parity.ODD if cp_number & 1 else Parity.EVEN, now, audience.service_id, self._epoch_of(now)
+                Parity.ODD if cp_number & 1 else Parity.EVEN,
+                now,
+                audience.service_id,
+                self._epoch_of(now),
+                audience.regions,
             )
             section = self._sealer.seal_in(self._envelope(audience.product_ids), header, words)
         except BuildError as error:

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from cad.ledger.model import EventWindow
-from config.settings import PRODUCTS_PER_SERVICE_MAX, NetworkSettings
+from config.settings import NetworkSettings
+from emm.ecm import products_max
 from protocol import access_criteria
 from protocol.access_criteria import AccessCriteria, ProductsCriteria, ServiceCriteria
 from protocol.errors import DecodeError
@@ -18,10 +19,14 @@ CACHED_MAX: Final = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Audience:
-    """What an ECM is made for: its service_id (0 = none), and the products that open it, at least one."""
+    """What an ECM is made for: its service_id (0 = none), and the products that open it, at least one.
+
+    `regions`: those in which it is blacked out, rising; 0 stands for cards without a region.
+    """
 
     service_id: int
     product_ids: tuple[int, ...]
+    regions: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,14 +38,27 @@ class _Found:
     until: float
 
 
+@dataclass(frozen=True, slots=True)
+class _Blackout:
+    """Regions in which a service is not to be seen from `starts_at` until before `ends_at`."""
+
+    starts_at: int
+    ends_at: int
+    regions: frozenset[int]
+
+
 class ServiceBook:
-    """Finds the audience of access criteria; `follow` settings that have changed, `follow_events` other events."""
+    """Finds the audience of access criteria; `follow` settings that have changed, `follow_events` other events.
+
+    Blackouts are in the settings. Where several networks carry a service, those of each count for all of them.
+    """
 
     def __init__(self, networks: Iterable[NetworkSettings]) -> None:
         self._networks: tuple[NetworkSettings, ...] = ()
         self._events: tuple[EventWindow, ...] = ()
         self._services: dict[ServiceCriteria, Audience] = {}
         self._plans: dict[ServiceCriteria, list[EventWindow]] = {}
+        self._blackouts: dict[ServiceCriteria, list[_Blackout]] = {}
         self._products: dict[int, frozenset[int]] = {}
         self._found: dict[bytes, _Found] = {}
         self.follow(networks)
@@ -55,7 +73,10 @@ class ServiceBook:
         self._networks = tuple(networks)
         services: dict[ServiceCriteria, set[int]] = {}
         self._products = {}
+        self._blackouts = {}
         for network in self._networks:
+            for criteria, blackout in _blackouts_of(network):
+                self._blackouts.setdefault(criteria, []).append(blackout)
             ids = {service.id: service.service_id for service in network.services}
             for product in network.products:
                 self._products[product.product_id] = frozenset(ids.values())
@@ -100,7 +121,7 @@ class ServiceBook:
             raise refusal(
                 f"there is no service {spelled} in the settings (original network, transport stream, service)"
             )
-        found = _with_events(always, self._plans.get(criteria, ()), now)
+        found = _at(now, always, self._plans.get(criteria, ()), self._blackouts.get(criteria, ()))
         if not found.audience.product_ids:
             raise refusal(f"service {spelled} is in no product: nobody could open its ECM")
         return found
@@ -114,16 +135,30 @@ class ServiceBook:
         return Audience(criteria.service_id, tuple(sorted(criteria.product_ids)))
 
 
-def _with_events(always: Audience, plan: Sequence[EventWindow], now: float) -> _Found:
-    """Add the events that run now; never so many that the ECM could not be made for those who always open it."""
+def _at(now: float, always: Audience, plan: Sequence[EventWindow], blackouts: Sequence[_Blackout]) -> _Found:
+    """Add the events that run now, and the regions that are blacked out now.
+
+    There are never so many events that the ECM could not be made for those who open the service anyway.
+    """
     edges = [edge for event in plan for edge in (event.starts_at, event.ends_at)]
+    edges += [edge for one in blackouts for edge in (one.starts_at, one.ends_at)]
     since = max((edge for edge in edges if edge <= now), default=-math.inf)
     until = min((edge for edge in edges if edge > now), default=math.inf)
-    room = PRODUCTS_PER_SERVICE_MAX - len(always.product_ids)
+    regions = sorted({region for one in blackouts if one.starts_at <= now < one.ends_at for region in one.regions})
+    room = max(0, products_max(region_count=len(regions)) - len(always.product_ids))
     running = [event.product_id for event in plan if event.starts_at <= now < event.ends_at][:room]
-    if not running:
-        return _Found(always, since, until)
-    return _Found(Audience(always.service_id, tuple(sorted({*always.product_ids, *running}))), since, until)
+    product_ids = tuple(sorted({*always.product_ids, *running}))
+    return _Found(Audience(always.service_id, product_ids, tuple(regions)), since, until)
+
+
+def _blackouts_of(network: NetworkSettings) -> Iterator[tuple[ServiceCriteria, _Blackout]]:
+    numbers = {region.id: region.number for region in network.regions}
+    criteria = {service.id: one for service, (one, _) in zip(network.services, _services_of(network), strict=True)}
+    for blackout in network.blackouts:
+        if blackout.service in criteria:
+            regions = {numbers[region] for region in blackout.regions if region in numbers}
+            all_regions = frozenset(regions | {0} if blackout.without_region else regions)
+            yield criteria[blackout.service], _Blackout(*blackout.window, all_regions)
 
 
 def refusal(what: str) -> OrderRefusedError:

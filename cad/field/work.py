@@ -172,6 +172,7 @@ def _judge(info: CardInfo, known: Known, genuine: bool | None, calendar: Calenda
             None if fact.receiver is None else receiver_number.parse(fact.receiver),
             parental=fact.parental,
             pin_reset=fact.pin_reset,
+            region=fact.region,
         ),
     )
     return judge(info, ordered, genuine, known.now, calendar)

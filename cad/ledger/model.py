@@ -75,6 +75,7 @@ class OperatorGrant:
     time_zone: str = "UTC"
     events: EventGrant | None = None
     services: Mapping[str, int] = field(default_factory=dict)
+    regions: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def zone(self) -> ZoneInfo:
@@ -112,6 +113,7 @@ class Grants:
                 time_zone=operator.time_zone,
                 events=events,
                 services={one.id: one.service_id for one in network.services if one.id in sold},
+                regions={region.id: region.number for region in network.regions},
             )
         return cls(operators)
 

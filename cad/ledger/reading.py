@@ -47,6 +47,7 @@ _CARDS: Final = (
         _cards.receiver,
         _cards.parental,
         _cards.pin_reset,
+        _cards.region,
     )
     .where(_of(_cards.operator), _cards.address > bindparam("after"))
     .order_by(_cards.address)
@@ -86,8 +87,8 @@ _CLOSINGS: Final = (
 def card_block(connection: Connection, operators: Sequence[str], after: int) -> CardBlock:
     """Return the next cards of these operators above an address, rising; an empty block at the end."""
     found = _plain(connection.execute(_CARDS, {"operators": operators, "after": after}))
-    columns = zip(*found, strict=True) if found else ((),) * 7
-    addresses, revisions, key_versions, states, receivers, parental, pin_resets = columns
+    columns = zip(*found, strict=True) if found else ((),) * 8
+    addresses, revisions, key_versions, states, receivers, parental, pin_resets, regions = columns
     return CardBlock(
         np.array(addresses, np.uint64),
         np.array(revisions, np.uint32),
@@ -96,6 +97,7 @@ def card_block(connection: Connection, operators: Sequence[str], after: int) -> 
         np.array([0 if receiver is None else int(receiver, 16) for receiver in receivers], np.uint64),
         np.array(parental, np.uint8),
         np.array(pin_resets, np.uint32),
+        np.array(regions, np.uint16),
     )
 
 
@@ -251,7 +253,7 @@ def card_view(connection: Connection, address: int, grants: Grants, now: float) 
         ),
         open_until=card.open_until,
         replaced_by=card.replaced_by,
-        traits=traits_of(card.receiver, card.parental, card.pin_reset),
+        traits=traits_of(card.receiver, card.parental, card.pin_reset, card.region),
     )
 
 

@@ -290,6 +290,7 @@ _CARD_COLUMNS: Final = (
     "receiver",
     "parental",
     "pin_reset",
+    "region",
 )
 _OFFER_COLUMNS: Final = (
     "rev",

@@ -62,6 +62,7 @@ cards: Final = Table(
     Column("receiver", Text),
     Column("parental", Integer, nullable=False, server_default="0"),
     Column("pin_reset", BIG, nullable=False, server_default="0"),
+    Column("region", Integer, nullable=False, server_default="0"),
     CheckConstraint("address BETWEEN 0 AND 99999999999", name="address"),
     CheckConstraint(
         "state IN ('stock', 'assigned', 'active', 'suspended', 'lost', 'stolen', 'defective', 'replaced', 'returned',"
@@ -75,7 +76,8 @@ cards: Final = Table(
 
 `open_until`: reopened on a promise to pay, and blocked again from then on (S12). `receiver`: number of the one receiver
 that the card serves, as spelled by `protocol.receiver_number`. `parental`: age from which on a rating needs the PIN;
-`pin_reset`: the revision under which the newest reset of the PIN was ordered.
+`pin_reset`: the revision under which the newest reset of the PIN was ordered. `region`: number of the region that it
+stands in, 0 for none.
 """
 Index("ix_cards_operator_subscriber", cards.c.operator, cards.c.subscriber)
 Index(

@@ -53,18 +53,19 @@ class CardRow:
     receiver: str | None = None
     parental: int = 0
     pin_reset: int = 0
+    region: int = 0
 
     @property
     def traits(self) -> Traits:
         """What the card's EMM says of it besides its rights."""
-        return traits_of(self.receiver, self.parental, self.pin_reset)
+        return traits_of(self.receiver, self.parental, self.pin_reset, self.region)
 
     def without_a_home(self) -> "CardRow":
-        """Return the row of a card that comes back: whoever gets it next has another receiver, and the factory's PIN.
+        """Return the row of a card that comes back: whoever gets it next has another home, and the factory's PIN.
 
         Its next change must be the one that this row is put with.
         """
-        return replace(self, receiver=None, parental=0, pin_reset=self.revision + 1)
+        return replace(self, receiver=None, parental=0, region=0, pin_reset=self.revision + 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -368,9 +369,11 @@ class WorkingSet:
         return raised
 
 
-def traits_of(receiver: str | None, parental: int, pin_reset: int) -> Traits:
+def traits_of(receiver: str | None, parental: int, pin_reset: int, region: int) -> Traits:
     """Return what an EMM says besides rights, from the columns of a card."""
-    return Traits(None if receiver is None else int(receiver, 16), parental=parental, pin_reset=pin_reset)
+    return Traits(
+        None if receiver is None else int(receiver, 16), parental=parental, pin_reset=pin_reset, region=region
+    )
 
 
 def rights_of(

@@ -291,4 +291,5 @@ def _card_fact(view: CardView) -> docs.CardFact:
         receiver=None if view.traits.receiver is None else receiver_number.spell(view.traits.receiver),
         parental=view.traits.parental,
         pin_reset=view.traits.pin_reset,
+        region=view.traits.region,
     )

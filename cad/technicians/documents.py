@@ -39,7 +39,8 @@ class CardFact(Document):
     """A card as the ledger has it. `suspended`: it is to open nothing; rights are without regard to that.
 
     `receiver`: number of the one receiver that it serves; null: any. `parental`: age from which on it asks for its PIN;
-    `pin_reset`: revision under which the newest reset of the PIN was ordered; 0: none.
+    `pin_reset`: revision under which the newest reset of the PIN was ordered; 0: none. `region`: number of
+    its region; 0: none.
     """
 
     number: Number
@@ -53,6 +54,7 @@ class CardFact(Document):
     receiver: Annotated[str, Field(pattern=r"^[0-9A-F]{16}$")] | None = None
     parental: Annotated[int, Field(ge=0, le=18)] = 0
     pin_reset: Annotated[int, Field(ge=0, le=0xFFFF_FFFF)] = 0
+    region: Annotated[int, Field(ge=0, le=0xFFFF)] = 0
 
 
 class ProductFact(Document):

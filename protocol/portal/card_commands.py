@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar, Final, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from protocol.portal.command import Command
-from protocol.portal.fields import Card, Moment, Receiver, Reference, Rev, Text
+from protocol.portal.fields import Card, Moment, Receiver, Reference, Rev, Slug, Text
 
 PARENTAL_AGE_MIN: Final = 4
 
@@ -17,7 +17,7 @@ def _parental_level(level: int) -> int:
 
 
 class CardAssign(Command):
-    """The card is to belong to this subscriber."""
+    """The card is to belong to this subscriber; where a `region` is named, it stands there."""
 
     resource: ClassVar[str] = "card"
     verb: ClassVar[str] = "assign"
@@ -25,6 +25,7 @@ class CardAssign(Command):
     card: Card
     rev: Rev
     subscriber: Reference
+    region: Slug | None = None
 
 
 class CardSuspend(Command):
@@ -87,6 +88,17 @@ class CardReplace(Command):
         if self.card == self.replacement:
             raise ValueError("replacement: it must be another card")
         return self
+
+
+class CardRegion(Command):
+    """The card stands in this region of the network; null: in none."""
+
+    resource: ClassVar[str] = "card"
+    verb: ClassVar[str] = "region"
+
+    card: Card
+    rev: Rev
+    region: Slug | None = None
 
 
 class CardReturn(Command):

@@ -39,6 +39,7 @@ class Code(StrEnum):
     CHOICE_COUNT = "choice_count"
     CHOICE_NOT_LISTED = "choice_not_listed"
     CHOICE_LOCKED = "choice_locked"
+    UNKNOWN_REGION = "unknown_region"
     EVENT_OVER = "event_over"
     TOO_MANY_EVENTS = "too_many_events"
     EVENT_NUMBERS_USED = "event_numbers_used"
@@ -99,6 +100,7 @@ MEANINGS: Final[dict[Code, Meaning]] = {
     Code.CHOICE_LOCKED: Meaning(
         "The selection can be changed once in a calendar month; `next_change_at` says from when on it can again."
     ),
+    Code.UNKNOWN_REGION: Meaning("The headend's settings have no such region in your network; `detail` names them."),
     Code.EVENT_OVER: Meaning("The event is over: it can be neither bought nor changed any more."),
     Code.TOO_MANY_EVENTS: Meaning("As many events run on this service at that time as its ECMs have room for."),
     Code.EVENT_NUMBERS_USED: Meaning(

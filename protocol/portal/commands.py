@@ -14,6 +14,7 @@ from protocol.portal.card_commands import (
     CardParental,
     CardPinReset,
     CardRefresh,
+    CardRegion,
     CardRelease,
     CardReopen,
     CardReplace,
@@ -49,6 +50,7 @@ AnyCommand = (
     | CardReturn
     | CardBlacklist
     | CardPair
+    | CardRegion
     | CardUnpair
     | CardPinReset
     | CardParental

@@ -243,7 +243,7 @@ def test_a_format_of_later_days_is_told_from_a_spoilt_section(format_at):
     later = section[:format_at] + b"\x03" + section[format_at + 1 :]
     assert send_emm(card, later) == StatusWord.FUNCTION_NOT_SUPPORTED
     assert send_emm(card, section[:-1]) == StatusWord.WRONG_DATA
-    assert send_ecm(card, ecm(3)[:3] + b"\x02" + ecm(3)[4:]).sw == StatusWord.FUNCTION_NOT_SUPPORTED
+    assert send_ecm(card, ecm(3)[:3] + b"\x03" + ecm(3)[4:]).sw == StatusWord.FUNCTION_NOT_SUPPORTED
 
 
 # --- PROCESS ECM --------------------------------------------------------------------------------------------------

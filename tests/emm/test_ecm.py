@@ -42,13 +42,14 @@ SECTION = SEALER.seal(HEADER, [1, 2], WORDS, SESSION_KEY)
 
 @pytest.mark.parametrize("vector", VECTORS["ecms"], ids=lambda vector: str(vector["name"]))
 def test_published_ecms(vector: dict[str, Any]) -> None:
-    header = EcmHeader(Parity(vector["table_id"]), vector["time"], vector["service_id"], vector["epoch"])
+    regions = tuple(vector.get("regions", ()))
+    header = EcmHeader(Parity(vector["table_id"]), vector["time"], vector["service_id"], vector["epoch"], regions)
     words = [bytes.fromhex(word) for word in vector["control_words"]]
     session_key = bytes.fromhex(vector["session_key"])
     section = SEALER.seal(header, vector["product_ids"], words, session_key)
     assert section.hex() == vector["section"]
     numbers = (vector["table_id"], vector["time"], vector["service_id"], vector["epoch"])
-    assert reference.ecm(MASTER, *numbers, vector["product_ids"], words, session_key) == section
+    assert reference.ecm(MASTER, *numbers, vector["product_ids"], words, session_key, regions) == section
     assert reference.kdf(session_key, b"cad ecm key", section[10:12], 32).hex() == vector["ecm_key"]
     ecm = parse_ecm(section)
     assert [key.wrapped.hex() for key in ecm.keys] == vector["wrapped"]
@@ -125,7 +126,8 @@ def test_cut_ecms_are_refused(size: int) -> None:
         (0, 0x82, "table_id"),
         (1, 0xF0, "section_syntax_indicator"),
         (2, 0x00, "section_length"),
-        (3, 2, "format 2"),
+        (3, 3, "format 3"),
+        (3, 2, "too short|regions"),
         (12, 0, "control words|product"),
         (49, 0x30, "control words of kind 0x30"),
         (49, 0x00, "control words of kind 0x00"),
@@ -252,3 +254,38 @@ def test_an_envelope_of_another_epoch_is_refused() -> None:
 def test_an_envelope_does_not_show_its_key() -> None:
     envelope = SEALER.envelope([1], 3, SESSION_KEY)
     assert repr(envelope) == "<Envelope for 1 products in epoch 3>"
+
+
+@given(st.sets(st.integers(0, 0xFFFF), min_size=1, max_size=60), st.sets(some.PRODUCT_IDS, min_size=1, max_size=5))
+def test_a_blackout_is_read_back_and_holds_for_the_regions_it_names(regions: set[int], products: set[int]) -> None:
+    named = tuple(sorted(regions))
+    header = EcmHeader(Parity.EVEN, 1_000, 7, 3, named)
+    section = SEALER.seal(header, products, WORDS, SESSION_KEY)
+    assert len(section) == ecm_size(len(products), 2, 8, len(named)) <= 256
+    ecm = parse_ecm(section)
+    assert (ecm.header, section[3]) == (header, 2)
+    product = min(products)
+    held = RightsBlock(0, 2_000, 3, (ProductKeys(product, (LADDER.product_key(product, 3),)),))
+    assert reference.open_ecm(section, product, LADDER.product_key(product, 3)) == WORDS
+    for region in {*named, *(number for number in (0, 1, 0xFFFF) if number not in regions)}:
+        if region in regions:
+            with pytest.raises(NotEntitledError) as refused:
+                open_by_rights(ecm, [held], region)
+            assert refused.value.refusal is Refusal.BLACKED_OUT
+        else:
+            assert list(open_by_rights(ecm, [held], region)) == WORDS
+
+
+@pytest.mark.parametrize("regions", [(7, 7), (8, 7), (0x10000,), (-1,), tuple(range(300))])
+def test_regions_that_no_ecm_can_name(regions: tuple[int, ...]) -> None:
+    with pytest.raises(BuildError):
+        SEALER.seal(EcmHeader(Parity.EVEN, 1_000, 7, 3, regions), [1], WORDS, SESSION_KEY)
+
+
+@pytest.mark.parametrize("regions", ["00", "020007", "0200070007", "0200080007", "01"])
+def test_regions_that_are_not_as_they_should_be_are_refused(regions: str) -> None:
+    whole = SEALER.seal(EcmHeader(Parity.EVEN, 1_000, 7, 3, (7,)), [1], WORDS, SESSION_KEY)
+    spoilt = whole[:32] + bytes.fromhex(regions) + whole[35:]
+    spoilt = spoilt[:1] + (0x7000 | len(spoilt) - 3).to_bytes(2, "big") + spoilt[3:]
+    with pytest.raises(DecodeError):
+        parse_ecm(spoilt)

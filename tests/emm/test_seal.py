@@ -37,6 +37,7 @@ def _content(vector: dict[str, Any]) -> CardContent:
         receiver_number.parse(vector["receiver"]) if "receiver" in vector else None,
         parental=vector.get("parental", 0),
         pin_reset=vector.get("pin_reset", 0),
+        region=vector.get("region", 0),
     )
     return CardContent(vector["suspended"], tuple(Window(*key, tuple(ids)) for key, ids in windows.items()), traits)
 
@@ -62,6 +63,8 @@ def test_published_unique_emms(vector: dict[str, Any]) -> None:
             blocks.append(reference.parental_block(vector["parental"]))
         if part == 0 and "pin_reset" in vector:
             blocks.append(reference.pin_reset_block(vector["pin_reset"]))
+        if part == 0 and "region" in vector:
+            blocks.append(reference.region_block(vector["region"]))
         plain = reference.payload(int(vector["suspended"]), blocks)
         last = len(vector["sections"]) - 1
         numbers = (vector["address"], vector["key_version"], vector["period"], vector["revision"], part, last)
@@ -235,7 +238,9 @@ def test_a_card_with_too_many_products_is_refused_with_a_reason() -> None:
 
 def test_what_is_said_of_a_card_fits_beside_as_many_windows_as_it_may_hold() -> None:
     full = tuple(Window(start, 1_000 + start, 1, 2, (1 + start,)) for start in range(WINDOWS_MAX))
-    everything = Traits(receiver_number.of_serial(receiver_number.SERIAL_MAX), parental=18, pin_reset=0xFFFF_FFFF)
+    everything = Traits(
+        receiver_number.of_serial(receiver_number.SERIAL_MAX), parental=18, pin_reset=0xFFFF_FFFF, region=0xFFFF
+    )
     assert len(section_sizes(CardContent(False, full))) == 16
     assert len(section_sizes(CardContent(False, full, everything))) == 16
 

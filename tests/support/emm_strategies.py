@@ -16,6 +16,7 @@ from emm.traits import (
     PairingBlock,
     ParentalBlock,
     PinResetBlock,
+    RegionBlock,
     TraitBlock,
     Traits,
     said_by,
@@ -54,9 +55,10 @@ def rights_blocks(draw: st.DrawFn) -> RightsBlock:
 
 RECEIVERS = st.integers(1, receiver_number.SERIAL_MAX).map(receiver_number.of_serial)
 AGES = st.integers(4, 18)
-TRAITS = st.builds(Traits, st.none() | RECEIVERS, parental=st.just(0) | AGES, pin_reset=U32)
+TRAITS = st.builds(Traits, st.none() | RECEIVERS, parental=st.just(0) | AGES, pin_reset=U32, region=U16)
 TRAIT_BLOCKS = (
     st.builds(PairingBlock, RECEIVERS, KEYS)
+    | st.builds(RegionBlock, st.integers(1, 0xFFFF))
     | st.builds(ParentalBlock, AGES)
     | st.builds(PinResetBlock, st.integers(1, 0xFFFF_FFFF))
 )
@@ -69,7 +71,7 @@ def payloads(draw: st.DrawFn, kind: EmmKind) -> EmmPayload:
     state = draw(st.sampled_from(CardState)) if unique else CardState.ACTIVE
     blocks: list[RightsBlock | TraitBlock | OpaqueBlock] = [
         *draw(st.lists(rights_blocks() | OPAQUE_BLOCKS if unique else OPAQUE_BLOCKS, max_size=4)),
-        *draw(st.lists(TRAIT_BLOCKS, max_size=3, unique_by=type) if unique else st.just([])),
+        *draw(st.lists(TRAIT_BLOCKS, max_size=4, unique_by=type) if unique else st.just([])),
     ]
     while len(build_payload(kind, EmmPayload(state, ()))) + sum(map(_size, blocks)) > payload_max(kind):
         blocks.pop()

@@ -32,10 +32,11 @@ from tests.support.ledgers import open_store, order
 HELSINKI = ZoneInfo("Europe/Helsinki")
 PRODUCTS = {"basic": 1, "sport": 2, "film": 3, "news": 4}
 EVENTS = EventGrant(frozenset({"cinema"}), range(40_000, 40_003), 2, Calendar(), frozenset({"karjaa", "kaspnet"}))
+REGIONS = {"coast": 7, "inland": 8}
 GRANTS = Grants(
     {
         "karjaa": OperatorGrant(
-            "south", PRODUCTS, ((0, 999),), ("mux-1",), "Europe/Helsinki", EVENTS, services={"news": 101}
+            "south", PRODUCTS, ((0, 999),), ("mux-1",), "Europe/Helsinki", EVENTS, {"news": 101}, REGIONS
         ),
         "kaspnet": OperatorGrant("south", {"sport": 2}, ((1000, 1999),), ("mux-1",), "Europe/Helsinki", EVENTS),
     }

@@ -153,6 +153,10 @@ def parental_block(age: int) -> bytes:
     return bytes([4, 1, age])
 
 
+def region_block(region: int) -> bytes:
+    return struct.pack(">BBH", 3, 2, region)
+
+
 def pin_reset_block(mark: int) -> bytes:
     return struct.pack(">BBI", 0xA0, 4, mark)
 
@@ -247,11 +251,14 @@ def ecm(
     products: Sequence[int],
     words: Sequence[bytes],
     session_key: bytes,
+    regions: Sequence[int] = (),
 ) -> bytes:
-    body = struct.pack(">BIHHB", 1, time, service_id, epoch, len(products))
+    body = struct.pack(">BIHHB", 2 if regions else 1, time, service_id, epoch, len(products))
     for product in products:
         body += struct.pack(">H", product) + aes_decrypt(product_key(master, product, epoch), session_key)
     body += struct.pack(">B", len(words) << 4 | {8: 0, 16: 1}[len(words[0])])
+    if regions:
+        body += struct.pack(f">B{len(regions)}H", len(regions), *regions)
     plain = b"".join(words)
     head = struct.pack(">BH", table_id, 0x7000 | (len(body) + 16 + len(plain))) + body
     return head + siv_seal(kdf(session_key, b"cad ecm key", struct.pack(">H", epoch), 32), [head], plain)
@@ -269,7 +276,10 @@ def open_ecm(section: bytes, product_id: int, product_key: bytes) -> list[bytes]
     else:
         raise RefusedError
     info = section[13 + count * 18]
-    head, sealed = section[: 14 + count * 18], section[14 + count * 18 :]
+    end = 14 + count * 18
+    if section[3] == 2:
+        end += 1 + 2 * section[end]
+    head, sealed = section[:end], section[end:]
     plain = siv_open(kdf(session_key, b"cad ecm key", epoch, 32), [head], sealed)
     size = 16 if info & 15 else 8
     return [plain[at : at + size] for at in range(0, len(plain), size)]

@@ -87,6 +87,7 @@ def _ecm(vector: dict[str, Any]) -> str:
                 f"table_id 0x{vector['table_id']:02X} time {vector['time']} service_id {vector['service_id']} "
                 f"epoch {vector['epoch']} products {', '.join(map(str, vector['product_ids']))}"
             ),
+            *([f"blacked out in regions {', '.join(map(str, vector['regions']))}"] if "regions" in vector else []),
             f"control words  {' '.join(vector['control_words'])}",
             f"session key    {vector['session_key']}",
             f"SIV key        {vector['ecm_key']}",

@@ -10,6 +10,7 @@ from protocol.portal.card_commands import (
     CardAssign,
     CardBlacklist,
     CardRefresh,
+    CardRegion,
     CardRelease,
     CardReopen,
     CardReport,
@@ -28,10 +29,13 @@ def assign(command: CardAssign, state: WorkingSet, context: Context) -> Decision
         return outside(command.card)
     if row is not None and (old := stale(command.rev, row.rev, command.card)) is not None:
         return old
+    if isinstance(region := region_of(command, context), Decision):
+        return region
     if row is None or row.state == STOCK:
         if not context.grant.covers(command.card):
             return outside(command.card)
         taken = replace(row or new_card(command.card, context), state=ASSIGNED, subscriber=command.subscriber)
+        taken = replace(taken, region=region or 0)
         new = replace(taken, rev=command.rev, assigned_at=context.now)
         issued = Fact(command.card, "card-issued", int(context.now))
         return Decision(card=command.card, card_row=new, touched=(command.card,), card_facts=(issued,))
@@ -39,8 +43,24 @@ def assign(command: CardAssign, state: WorkingSet, context: Context) -> Decision
         return illegal(row, Move.ASSIGN)
     if row.subscriber != command.subscriber:
         return Decision(Code.CARD_IN_USE, "the card is assigned to another subscriber", card=command.card)
+    if region is not None and region != row.region:
+        moved = replace(row, region=region, rev=command.rev)
+        return Decision(card=command.card, card_row=moved, touched=(command.card,))
     detail = NOTHING_TO_SEND if row.state in OPEN_STATES else f"it was so already; the card stays {row.state}"
     return Decision(detail=detail, card=command.card, card_row=replace(row, rev=command.rev))
+
+
+def region_of(command: CardAssign | CardRegion, context: Context) -> int | Decision | None:
+    """Return the number of the region that a command names, None where it names none, or why there is no such."""
+    if command.region is None:
+        return None
+    number = context.grant.regions.get(command.region)
+    if number is None:
+        known = ", ".join(context.grant.regions) or "none"
+        return Decision(
+            Code.UNKNOWN_REGION, f"there is no region {command.region}; there is: {known}", card=command.card
+        )
+    return number
 
 
 def suspend(command: CardSuspend, state: WorkingSet, context: Context) -> Decision:

@@ -10,6 +10,7 @@ from protocol.portal.card_commands import (
     CardParental,
     CardPinReset,
     CardRefresh,
+    CardRegion,
     CardRelease,
     CardReopen,
     CardReplace,
@@ -32,6 +33,7 @@ CardCommand = (
     | CardParental
     | CardPinReset
     | CardRefresh
+    | CardRegion
     | CardRelease
     | CardReopen
     | CardReplace
@@ -73,6 +75,8 @@ def _card(command: CardCommand, state: WorkingSet, context: Context) -> Decision
             return cards.suspend(command, state, context)
         case CardReopen():
             return cards.reopen(command, state, context)
+        case CardRegion():
+            return household.place(command, state, context)
         case CardReport():
             return cards.report(command, state, context)
         case CardReplace():

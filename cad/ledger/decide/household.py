@@ -2,12 +2,12 @@
 
 from dataclasses import replace
 
-from cad.ledger.decide.cards import ready
+from cad.ledger.decide.cards import ready, region_of
 from cad.ledger.decide.common import NOTHING_TO_SEND, Context
 from cad.ledger.decide.lifecycle import Move
 from cad.ledger.working import Decision, WorkingSet
 from protocol import receiver_number
-from protocol.portal.card_commands import CardPair, CardParental, CardPinReset, CardUnpair
+from protocol.portal.card_commands import CardPair, CardParental, CardPinReset, CardRegion, CardUnpair
 
 
 def pair(command: CardPair | CardUnpair, state: WorkingSet, context: Context) -> Decision:
@@ -38,5 +38,19 @@ def set_parental_level(command: CardParental, state: WorkingSet, context: Contex
         return row
     new = replace(row, parental=command.level, rev=command.rev)
     if row.parental == command.level:
+        return Decision(detail=NOTHING_TO_SEND, card=command.card, card_row=new)
+    return Decision(card=command.card, card_row=new, touched=(command.card,))
+
+
+def place(command: CardRegion, state: WorkingSet, context: Context) -> Decision:
+    """Say in which region a card stands (C8)."""
+    row = ready(command.card, command.rev, Move.SET_UP, state, context)
+    if isinstance(row, Decision):
+        return row
+    region = region_of(command, context)
+    if isinstance(region, Decision):
+        return region
+    new = replace(row, region=region or 0, rev=command.rev)
+    if row.region == new.region:
         return Decision(detail=NOTHING_TO_SEND, card=command.card, card_row=new)
     return Decision(card=command.card, card_row=new, touched=(command.card,))

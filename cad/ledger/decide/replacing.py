@@ -76,5 +76,6 @@ def _stand_in(address: int, old: CardRow, state: WorkingSet, context: Context) -
         # The home stays the same, unless the new card was set up for another already. Each card has a PIN of its own.
         receiver=row.receiver or old.receiver,
         parental=row.parental or old.parental,
+        region=row.region or old.region,
         assigned_at=context.now,
     )

@@ -60,7 +60,9 @@ def test_the_commands_of_the_page_run_in_its_order_and_are_answered_as_it_says(t
     card = card_number.parse("100000000008")
     products = {"sport": 1, "film": 2, "news": 3}
     events = EventGrant(frozenset({"sport-1"}), range(500, 510), 2, Calendar(), frozenset({"karjaa"}))
-    grant = OperatorGrant("south", products, ((card, card + 100),), ("mux-1", "mux-2"), events=events)
+    grant = OperatorGrant(
+        "south", products, ((card, card + 100),), ("mux-1", "mux-2"), events=events, regions={"coast": 1}
+    )
     store = open_store(tmp_path / "state", grants=Grants({"karjaa": grant}), now=NOW)
     promises = {"karjaa": NoPromise(NOW + 10, NOW + 70)}
     try:
