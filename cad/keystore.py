@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
 from cad.errors import KeyStoreError
 from cad.frame.clock import SystemClock
+from cad.frame.core_dumps import forbid_core_dumps
 from config.settings import KeysSettings
 from emm.keys import MASTER_KEY_SIZE, LocalMasterKey
 from emm.ports import MasterKey
@@ -41,8 +42,9 @@ FINGERPRINT_SIZE: Final = 3
 def create(settings: KeysSettings, environment: Mapping[str, str] = os.environ) -> MasterKey:
     """Make a new master key in the token, or in a sealed file of mode 0600.
 
-    Raises KeyStoreError; an existing key is never touched.
+    Raises KeyStoreError; an existing key is never touched. The process leaves no core dumps from then on.
     """
+    forbid_core_dumps()
     passphrase = read_passphrase(settings, environment)
     if settings.kind == "pkcs11":
         return _token_key(settings, passphrase, make=True)
@@ -54,7 +56,11 @@ def create(settings: KeysSettings, environment: Mapping[str, str] = os.environ) 
 
 
 def load(settings: KeysSettings, environment: Mapping[str, str] = os.environ) -> MasterKey:
-    """Open the master key. Raises KeyStoreError, which says what to do."""
+    """Open the master key. Raises KeyStoreError, which says what to do.
+
+    The process leaves no core dumps from then on.
+    """
+    forbid_core_dumps()
     if settings.kind == "pkcs11":
         return _token_key(settings, read_passphrase(settings, environment), make=False)
     _refuse_if_open_to_others(settings.file, "the key file")

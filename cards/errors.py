@@ -149,6 +149,12 @@ class CardInUseError(PcscError):
     default_advice = "close the other program that uses this reader, and repeat"
 
 
+class PinPadError(PcscError):
+    """The PIN was not typed on the reader's keypad as it should be; the card heard nothing, and no try was spent."""
+
+    default_advice = "repeat, and type the PIN on the reader, then its OK key"
+
+
 class UnknownCardError(PcscError):
     """The card's answer to reset is not one that PC/SC can work with."""
 

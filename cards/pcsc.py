@@ -11,8 +11,16 @@ from types import TracebackType
 from typing import Any, Final, Generic, Self, TypeVar
 
 from cards.apdu import CommandApdu
-from cards.errors import ApduError, CardReplyError, NoReaderError, PcscError, PyscardMissingError
+from cards.errors import ApduError, CardInUseError, CardReplyError, NoReaderError, PcscError, PyscardMissingError
 from cards.readers import codes
+from cards.readers.pin_pad import (
+    GET_FEATURE_REQUEST,
+    Feature,
+    card_word,
+    modify_structure,
+    parse_features,
+    verify_structure,
+)
 from cards.readers.state import CardPresence, ReaderState
 
 try:
@@ -30,6 +38,8 @@ except ImportError as broken:
 
 RESERVE_S: Final = 3.0
 """So long another program's transaction is waited for; together with the headend's answers below ten seconds."""
+LOOK_S: Final = 0.5
+"""The same for a look at a reader's features."""
 PATIENCE_NAME: Final = "card in use"
 PNP_NOTIFICATION: Final = "\\\\?PnP?\\Notification"
 Result = TypeVar("Result")
@@ -83,6 +93,21 @@ class Context:
     def cancel(self) -> None:
         """End a `wait_for_change` of another thread."""
         scard.SCardCancel(self._handle)
+
+    def features(self, reader: str) -> dict[Feature, int] | None:
+        """What a reader offers (`Connection.features`), with or without a card; None while another program has it."""
+        code, handle, _ = self._patiently(
+            lambda: scard.SCardConnect(self._handle, reader, scard.SCARD_SHARE_DIRECT, 0),
+            lambda late: scard.SCardDisconnect(late[1], scard.SCARD_LEAVE_CARD),
+            "looking at the reader",
+            reader,
+            LOOK_S,
+        )
+        if _unsigned(code) == codes.SHARING_VIOLATION:
+            return None
+        _check(code, "looking at the reader", reader, opening=True)
+        with Connection(self, handle, 0, reader, exclusive=False) as connection:
+            return connection.features()
 
     def connect(self, reader: str, exclusive: bool = False, wait_s: float = RESERVE_S) -> "Connection":
         """Power the card in `reader` and connect to it. `exclusive`: no other program may use it meanwhile.
@@ -185,6 +210,29 @@ class Connection:
             known = self._context.wait_for_change(known, _LOOK_S)
         return False
 
+    def features(self) -> dict[Feature, int]:
+        """What the reader offers beyond the exchange of commands (PC/SC part 10), with control codes; often nothing."""
+        code, answer = scard.SCardControl(self._handle, GET_FEATURE_REQUEST, [])
+        if _unsigned(code) in codes.NO_CONTROL:
+            return {}
+        _check(code, "asking the reader for its features", self.reader)
+        return parse_features(bytes(answer))
+
+    def type_pin(self, change: bool, header: bytes, digits: int) -> int | None:
+        """Have the PIN typed on the reader's keypad and given to the card; the card's status word.
+
+        None: the reader has no keypad for that. `header`: CLA INS P1 P2 of the command, whose data is the PIN or
+        (`change`) the old and the new one, each of so many ASCII digits. Raises PinPadError.
+        """
+        feature = Feature.MODIFY_PIN_DIRECT if change else Feature.VERIFY_PIN_DIRECT
+        control = self.features().get(feature)
+        if control is None:
+            return None
+        structure = (modify_structure if change else verify_structure)(header, digits)
+        code, answer = scard.SCardControl(self._handle, control, list(structure))
+        _check(code, "having the PIN typed on the reader", self.reader)
+        return card_word(bytes(answer))
+
     def atr(self) -> bytes:
         """The card's answer to reset."""
         code, _, _, _, atr = scard.SCardStatus(self._handle)
@@ -270,6 +318,15 @@ def list_readers() -> list[ReaderState]:
         return list(context.states().values())
 
 
+def reader_features(reader: str) -> dict[Feature, int] | None:
+    """What a reader offers (PC/SC part 10); None while another program has it. Raises PcscErrors."""
+    with Context() as context:
+        try:
+            return context.features(reader)
+        except CardInUseError:
+            return None
+
+
 @contextmanager
 def connect(reader: str, exclusive: bool = False) -> Generator[Connection, None, None]:
     """A connection to the card in `reader` with a context of its own, closed after the block. Raises PcscErrors."""
@@ -316,4 +373,4 @@ def _check(code: int, doing: str, reader: str | None = None, opening: bool = Fal
         raise codes.error_of(code, doing, reader, opening)
 
 
-__all__ = ["Connection", "Context", "PcscError", "connect", "for_t0", "list_readers"]
+__all__ = ["Connection", "Context", "PcscError", "connect", "for_t0", "list_readers", "reader_features"]

@@ -33,6 +33,9 @@ from emm.secret import Secret
 from protocol import card_number, receiver_number
 
 GIVE_PIN: Final = 0x00
+
+PinPad = Callable[[bool, bytes, int], int | None]
+"""A keypad: whether to change, CLA INS P1 P2, digits of a PIN → the card's status word; None: there is no keypad."""
 ANSWER_MAX: Final = 65_536
 """More than any answer of the application; a card that goes on answering is broken."""
 
@@ -183,14 +186,19 @@ class CardSession:
         """Give the card another PIN; the old one is tried as by `give_pin`. Raises PinError."""
         self._pin_command(Instruction.CHANGE_REFERENCE_DATA, GIVE_PIN, _digits(old) + _digits(new))
 
+    def type_pin(self, pad: PinPad, *, change: bool = False) -> bool:
+        """Have the PIN, or (`change`) the old and the new one, typed on the reader; False when it has no keypad.
+
+        Raises PinError, and what `pad` raises.
+        """
+        instruction = Instruction.CHANGE_REFERENCE_DATA if change else Instruction.VERIFY
+        sw = pad(change, bytes((CLA_STANDARD, instruction, GIVE_PIN, PIN_REFERENCE)), PIN_SIZE)
+        if sw is not None:
+            _check_pin_word(instruction, sw)
+        return sw is not None
+
     def _pin_command(self, instruction: Instruction, p1: int, data: bytes) -> None:
-        sw = self._exchange(CommandApdu(CLA_STANDARD, instruction, p1, PIN_REFERENCE, data)).sw
-        if is_pin_wrong(sw) or sw == StatusWord.PIN_BLOCKED:
-            explanation = explain(sw)
-            left = sw & 0x0F if is_pin_wrong(sw) else 0
-            raise PinError(explanation.meaning, left, explanation.advice)
-        if sw != StatusWord.OK:
-            raise _refused(instruction.name.replace("_", " "), sw)
+        _check_pin_word(instruction, self._exchange(CommandApdu(CLA_STANDARD, instruction, p1, PIN_REFERENCE, data)).sw)
 
     def _unseal(self, answer: bytes, section: bytes) -> bytes:
         """The answer as a card that is not paired gives it. Raises PairedError, CardReplyError."""
@@ -251,6 +259,14 @@ class CardSession:
             return ResponseApdu.decode(self._transmit(command.encode()))
         except ApduError as error:
             raise CardReplyError(f"the card's answer is not a response: {error.message}") from error
+
+
+def _check_pin_word(instruction: Instruction, sw: int) -> None:
+    if is_pin_wrong(sw) or sw == StatusWord.PIN_BLOCKED:
+        explanation = explain(sw)
+        raise PinError(explanation.meaning, sw & 0x0F if is_pin_wrong(sw) else 0, explanation.advice)
+    if sw != StatusWord.OK:
+        raise _refused(instruction.name.replace("_", " "), sw)
 
 
 def _digits(pin: str) -> bytes:

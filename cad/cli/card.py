@@ -66,10 +66,12 @@ def soft_command(
 
     The file holds the card's keys. The card goes in again by itself when pcscd is restarted.
     """
+    from cad.frame.core_dumps import forbid_core_dumps
     from cards.software_card import SoftwareCard
     from cards.vpcd import VirtualSlot
     from protocol import card_number
 
+    forbid_core_dumps()
     settings = settings_if_any(config)
     wanted = choose_aid(aid, settings)
     if number is not None:

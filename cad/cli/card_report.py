@@ -1,6 +1,6 @@
 """What `cad reader` and `cad card` show: documents for --json (their schema), and the same for people."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict
 from cad.cli.notice_view import NoticeDocument, notice_document
 from cards.data_objects import HeldLetter, HeldRight
 from cards.readers.names import card_names
+from cards.readers.pin_pad import Feature
 from cards.readers.state import ReaderEvent, ReaderState
 from cards.session import CardInfo
 from config.settings import Settings
@@ -28,7 +29,8 @@ class _Document(BaseModel):
 class ReaderDocument(_Document):
     """A reader. `application`: whether the card's answer to reset names the application; null without a card.
 
-    `known_as`: what another system's card may be by its answer to reset.
+    `known_as`: what another system's card may be by its answer to reset. `features`: what the reader offers by PC/SC
+    part 10, null while another program has it; `pin_pad`: whether PINs are typed on it.
     """
 
     name: str
@@ -37,6 +39,8 @@ class ReaderDocument(_Document):
     atr: str | None
     application: bool | None
     known_as: list[str]
+    features: list[str] | None
+    pin_pad: bool | None
 
 
 class ReadersDocument(_Document):
@@ -145,8 +149,9 @@ class CardsDocument(_Document):
     failures: list[FailureDocument]
 
 
-def reader_document(state: ReaderState, is_ours: bool) -> ReaderDocument:
+def reader_document(state: ReaderState, is_ours: bool, features: Collection[Feature] | None) -> ReaderDocument:
     """A reader as a document; `is_ours`: its card's answer to reset names the application."""
+    names = None if features is None else [feature.name.lower().replace("_", "-") for feature in features]
     return ReaderDocument(
         name=state.name,
         card=state.presence.value,
@@ -154,6 +159,8 @@ def reader_document(state: ReaderState, is_ours: bool) -> ReaderDocument:
         atr=state.atr.hex().upper() or None,
         application=is_ours if state.atr else None,
         known_as=[] if is_ours else list(card_names(state.atr)),
+        features=names,
+        pin_pad=None if features is None else Feature.VERIFY_PIN_DIRECT in features,
     )
 
 

@@ -32,6 +32,7 @@ COMMANDS: Final[dict[str, Entry]] = {
             "cad.cli.card_verify:command",
             "cad.cli.card_verify:refresh_command",
             "cad.cli.card_explain:command",
+            "cad.cli.card_pin:group",
             "cad.cli.card_gui:command",
         ),
     ),
@@ -123,7 +124,10 @@ def _fail(error: Exception) -> int:
     if isinstance(error, ModuleNotFoundError) and (extra := EXTRAS.get(str(error.name).partition(".")[0])):
         click.echo(f"cad: this command needs the extra {extra!r}: pip install 'cad[{extra}]'", err=True)
         return ExitCode.FAILED
-    traceback.print_exception(error)
+    from cad.frame import logs
+
+    # Somebody else's exception may carry the bytes that it stumbled over.
+    click.echo(logs.redact_text("".join(traceback.format_exception(error))), nl=False, err=True)
     click.echo("cad: unexpected failure; this is a defect of the program: please report the lines above", err=True)
     return ExitCode.DEFECT
 

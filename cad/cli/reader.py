@@ -3,7 +3,7 @@
 import queue
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from cad.cli.card_report import EventDocument
     from cad.frame.clock import Clock
     from cards.readers.state import ReaderEvent
+
+
+PAD: Final = {True: "yes", False: None, None: "in use"}
 
 
 @click.group("reader")
@@ -34,17 +37,28 @@ def list_command(aid: bytes | None, config: Path | None, as_json: bool) -> None:
 
     wanted = choose_aid(aid, settings_if_any(config))
     states = pcsc.list_readers()
-    found = ReadersDocument(readers=[reader_document(state, names_application(state.atr, wanted)) for state in states])
+    found = ReadersDocument(
+        readers=[
+            reader_document(state, names_application(state.atr, wanted), pcsc.reader_features(state.name))
+            for state in states
+        ]
+    )
     if as_json:
         show_json(found.model_dump(mode="json"))
     elif not found.readers:
         click.echo("no reader is connected; plug one in, and look again")
     else:
         rows = [
-            (reader.name, _words(reader.card, reader.in_use), _whose(reader.application, reader.known_as), reader.atr)
+            (
+                reader.name,
+                _words(reader.card, reader.in_use),
+                _whose(reader.application, reader.known_as),
+                PAD[reader.pin_pad],
+                reader.atr,
+            )
             for reader in found.readers
         ]
-        console().print(table(("reader", "card", "application", "answer to reset"), rows))
+        console().print(table(("reader", "card", "application", "PIN pad", "answer to reset"), rows))
 
 
 @group.command("watch")

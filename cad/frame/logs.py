@@ -78,6 +78,11 @@ def redact(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     return {name: _clean(name, value, 0) for name, value in event.items()}
 
 
+def redact_text(text: str) -> str:
+    """The text with everything blanked that looks like a secret: for what does not go through the log."""
+    return SECRET_TEXT.sub(REDACTED, text)
+
+
 def _most_telling_first(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     return {**{name: event[name] for name in FIRST_FIELDS if name in event}, **event}
 
@@ -94,4 +99,4 @@ def _clean(name: str, value: Any, depth: int) -> Any:
     if isinstance(value, list | tuple | set | frozenset):
         return [_clean(name, item, depth + 1) for item in value] if depth < DEPTH_MAX else REDACTED
     text = value if isinstance(value, str) else str(value)
-    return text if OPEN_FIELDS.search(name) else SECRET_TEXT.sub(REDACTED, text)
+    return text if OPEN_FIELDS.search(name) else redact_text(text)

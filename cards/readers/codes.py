@@ -22,6 +22,8 @@ REMOVED_CARD: Final = 0x8010_0069
 NO_SERVICE: Final = 0x8010_001D
 
 SECURITY_VIOLATION: Final = 0x8010_006A
+NO_CONTROL: Final = (0x8010_001F, 0x8010_0022, NOT_TRANSACTED)
+"""A driver that knows no such control code: unsupported feature; older pcsc-lite and drivers say other things."""
 
 _IN_USE: Final = "another program uses the card alone"
 _BROKE: Final = "the connection to the PC/SC service (pcscd) broke"

@@ -198,7 +198,9 @@ def test_every_event_has_a_line_and_a_document(kind):
 @pytest.mark.parametrize("presence", CardPresence)
 def test_every_state_of_a_reader_is_a_document(presence):
     state = readers(one=presence)[0]
-    document = reader_document(state, True)
+    document = reader_document(state, True, ())
+    assert (document.features, document.pin_pad) == ([], False)
+    assert reader_document(state, True, None).pin_pad is None
     assert document.card == presence.value
     assert document.application is (True if presence is PRESENT else None)
 

@@ -1,5 +1,6 @@
 """What happens at the reader while the page is open: each card put in gets its verdict. Threads may share it."""
 
+import sys
 import threading
 import traceback
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from typing import Any, Literal
 from cad.cli.exit_codes import code_of
 from cad.field.report import ReportDocument
 from cad.field.work import Card, FieldWork
+from cad.frame.logs import redact_text
 from cards.readers.state import ReaderEvent, ReaderEventKind
 
 Phase = Literal["waiting", "working", "report", "error"]
@@ -77,7 +79,7 @@ class Bench:
                     report = job(card)
             except Exception as error:
                 if code_of(error) is None:
-                    traceback.print_exception(error)
+                    print(redact_text("".join(traceback.format_exception(error))), end="", file=sys.stderr)  # noqa: T201
                     self._show("error", error="an unexpected failure: a defect of the program, please report it")
                 else:
                     self._show("error", error=str(error))
