@@ -178,6 +178,7 @@ def test_keys_are_made_once_and_shown_only_as_a_fingerprint(capsys: pytest.Captu
     assert "exists already" in err
 
 
+@pytest.mark.slow
 def test_a_receiver_is_made_for_its_maker_and_its_key_is_shown_nowhere(
     capsys: pytest.CaptureFixture[str], config: Path, tmp_path: Path
 ) -> None:

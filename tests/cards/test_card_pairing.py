@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cards.application import CardApplication
@@ -162,6 +162,7 @@ def test_a_card_that_contradicts_itself_is_reported() -> None:
         scripted("00019000", "28" + 32 * "00" + "9000").process_ecm(ecm(3))
 
 
+@settings(max_examples=40)
 @given(st.binary(max_size=60))
 def test_whatever_a_card_answers_to_an_ecm_is_words_or_an_error(answer: bytes) -> None:
     paired = told(blank_card(), Right(3, 0))

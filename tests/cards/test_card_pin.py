@@ -4,7 +4,7 @@ import json
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cards.application import CardApplication
@@ -168,6 +168,7 @@ def test_pin_and_mark_outlive_power_and_a_file_from_before_there_were_pins_has_t
             decode(json.dumps({**older, "pin": json.loads(raw)["pin"] | spoilt}).encode())
 
 
+@settings(max_examples=40)
 @given(st.text(max_size=8).filter(lambda pin: re.fullmatch(r"[0-9]{4}", pin) is None))
 def test_what_is_no_pin_never_reaches_the_card(pin: str) -> None:
     session = CardSession(blank_card().process)

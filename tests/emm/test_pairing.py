@@ -1,7 +1,7 @@
 """The key of a pair, and control words sealed under it: against the second implementation, and what does not open."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from emm.errors import AuthenticationError, BuildError
@@ -15,6 +15,7 @@ TAGS = st.binary(min_size=16, max_size=16)
 WORDS = st.lists(st.binary(min_size=8, max_size=8), min_size=1, max_size=2)
 
 
+@settings(max_examples=40)
 @given(some.KEYS, TAGS, WORDS)
 def test_sealed_words_are_those_of_the_second_implementation_and_open(
     key: Secret, tag: bytes, words: list[bytes]
@@ -25,6 +26,7 @@ def test_sealed_words_are_those_of_the_second_implementation_and_open(
     assert open_words(key, answer, tag) == b"".join(words)
 
 
+@settings(max_examples=30)
 @given(some.KEYS, TAGS, WORDS, st.data())
 def test_nothing_that_was_touched_opens(key: Secret, tag: bytes, words: list[bytes], data: st.DataObject) -> None:
     answer = seal_words(key, len(words) << 4, tag, words)
