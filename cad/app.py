@@ -29,6 +29,7 @@ from cad.http.app import control_app, public_app
 from cad.http.backup import backup_routes
 from cad.http.catalogue import catalogue_routes
 from cad.http.multiplexes import switch_routes
+from cad.http.reports import report_routes
 from cad.http.server import HttpServer, bind_tcp, bind_unix
 from cad.http.stock import LedgerDesk, stock_routes
 from cad.ledger.errors import LedgerUnavailable
@@ -39,6 +40,7 @@ from cad.orders.catalogue import CatalogueDesk
 from cad.orders.intake import Intake
 from cad.orders.outbox import Outbox
 from cad.orders.portal_link import PortalLink
+from cad.reports.desk import ReportDesk
 from cad.resync.desk import SnapshotDesk
 from cad.technicians.desk import Desk
 from cad.technicians.people import People
@@ -238,6 +240,11 @@ class Daemon:
                 *switch_routes(self.on_air.switch),
                 *backup_routes(self.ledger.backup),
                 *catalogue_routes(CatalogueDesk(self.ledger, self.metrics, self.on_air.follow)),
+                *report_routes(
+                    ReportDesk(lambda: self._settings, self.ledger, self.clock),
+                    self.snapshots.export,
+                    lambda: frozenset(one.id for one in self._settings.operators),
+                ),
             ],
         )
         self._servers = [HttpServer("control socket", control, bind_unix(settings.node.socket), self.supervisor)]

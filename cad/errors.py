@@ -37,6 +37,10 @@ class CatalogueChangedError(CadError):
     """A catalogue is not loaded, because the offers are not any more what it was compared with."""
 
 
+class QuestionError(CadError):
+    """What was asked cannot be answered as it was asked."""
+
+
 class CheckFailedError(CadError):
     """Something that was to be checked does not hold."""
 

@@ -17,6 +17,7 @@ from cad.errors import (
     DaemonUnreachableError,
     NotFoundError,
     NumbersUsedUpError,
+    QuestionError,
     StockRefusedError,
 )
 from cad.ledger.errors import LedgerError
@@ -27,6 +28,7 @@ ANSWER_TIMEOUT_S: Final = 60.0
 ERRORS: Final[dict[str, type[Exception]]] = {
     "CardNumberError": CardNumberError,
     "NotFoundError": NotFoundError,
+    "QuestionError": QuestionError,
     "AuditBroken": CheckFailedError,
     "CatalogueChangedError": CatalogueChangedError,
     "CatalogueError": CatalogueFileError,
@@ -55,9 +57,9 @@ class DaemonClient:
         """Have the daemon do something, and return its answer."""
         return self._ask("POST", path, {}, body, timeout_s)
 
-    def lines(self, path: str) -> Iterator[str]:
+    def lines(self, path: str, **parameters: str) -> Iterator[str]:
         """Yield the lines of a long answer as they come."""
-        with self._reached(), self._client.stream("GET", path, timeout=None) as answer:
+        with self._reached(), self._client.stream("GET", path, params=parameters, timeout=None) as answer:
             if answer.is_error:
                 answer.read()
             _raise_if_refused(answer)

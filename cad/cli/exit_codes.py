@@ -45,6 +45,7 @@ CODE_OF_ERROR: Final[Mapping[str, ExitCode]] = {
     "cad.errors.BatchFileError": ExitCode.INPUT,
     "cad.errors.CatalogueFileError": ExitCode.INPUT,
     "cad.errors.NotFoundError": ExitCode.NOT_FOUND,
+    "cad.errors.QuestionError": ExitCode.INPUT,
     "cad.errors.CheckFailedError": ExitCode.CHECK_FAILED,
     "cad.ledger.errors.LedgerError": ExitCode.STATE,
     "cad.ledger.errors.AuditBroken": ExitCode.CHECK_FAILED,

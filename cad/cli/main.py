@@ -52,6 +52,7 @@ COMMANDS: Final[dict[str, Entry]] = {
     "monitor-camd": Entry("cad.cli.monitor_camd:command", "Let a monitoring receiver watch with a card in a reader."),
     "multiplex": Entry("cad.cli.multiplex:group", "Choose the multiplexer that carries a stream."),
     "reader": Entry("cad.cli.reader:group", "List or watch card readers."),
+    "report": Entry("cad.cli.report:group", "Count active cards, list what was activated, or compare with a portal."),
     "restore": Entry("cad.cli.backup:restore_command", "Put a backup in place of the ledger."),
     "serve": Entry("cad.cli.serve:command", "Run the daemon."),
     "status": Entry("cad.cli.status:command", "Show how the running daemon is."),

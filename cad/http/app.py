@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from cad.errors import CadError, CatalogueChangedError, NotFoundError, StockRefusedError
+from cad.errors import CadError, CatalogueChangedError, NotFoundError, QuestionError, StockRefusedError
 from cad.frame.health import Condition, Health
 from cad.frame.metrics import CONTENT_TYPE, Metrics
 from cad.http.facade import Headend
@@ -21,6 +21,7 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 
 STATUS_OF_ERROR: tuple[tuple[type[Exception], int], ...] = (
     (CardNumberError, 400),
+    (QuestionError, 400),
     (NotFoundError, 404),
     (StockRefusedError, 409),
     (CatalogueError, 400),

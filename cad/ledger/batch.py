@@ -7,7 +7,7 @@ from typing import Any, Final
 import structlog
 from sqlalchemy import Connection
 
-from cad.ledger import audit, due, facts, rows
+from cad.ledger import audit, due, facts, history, rows
 from cad.ledger.decide.command import decide
 from cad.ledger.decide.common import Context
 from cad.ledger.model import (
@@ -175,7 +175,9 @@ class Batch:
         self.writes.cards.add(address)
         done_at = None if self.grants.multiplexes(row.operator) else self.now
         self.writes.changes.append((seq, address, row.operator, row.revision, command_id, self.now, done_at))
-        return self.tell(row, seq, self.now, command_id)
+        told = self.tell(row, seq, self.now, command_id)
+        self.writes.history.append(history.row(row, seq, self.now, command_id, told.rights, self.state))
+        return told
 
     def tell_fact(self, operator: str, fact: Fact, command_id: str) -> None:
         """Number a fact for the invoice, keep it, and put it into the outbox."""

@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 
 from cad.air.roster import CardBlock, RightBlock
 from cad.frame.clock import Clock
-from cad.ledger import copying, messages, reading, upkeep
+from cad.ledger import copying, history, messages, reading, upkeep
 from cad.ledger.batch import Batch
 from cad.ledger.copying import Copied
 from cad.ledger.errors import LedgerUnavailable
@@ -330,6 +330,9 @@ class Ledger:
                 self._store.read,
                 lambda held, at=after: upkeep.prune_changes(held, now - options.keep_changes_s, at),
             )
+        forget, place = now - options.keep_history_s, history.FIRST
+        while place is not None:
+            place = await self._run(self._store.read, lambda held, at=place: history.prune(held, forget, at))
 
     async def backup(self) -> AsyncGenerator[bytes, None]:
         """Yield the ledger of this moment as one file, piece by piece, while orders go on being taken.

@@ -392,6 +392,7 @@ class LedgerOptions:
 
     keep_ids_s: int = 31 * DAY_S
     keep_changes_s: int = 400 * DAY_S
+    keep_history_s: int = 731 * DAY_S
     restore_margin: int = 10_000
 
     def __post_init__(self) -> None:

@@ -364,6 +364,7 @@ class Writes:
     commands: dict[int, tuple[Any, ...]] = field(default_factory=dict)
     forgotten: list[int] = field(default_factory=list)
     changes: list[tuple[Any, ...]] = field(default_factory=list)
+    history: list[tuple[Any, ...]] = field(default_factory=list)
     outbox: list[tuple[Any, ...]] = field(default_factory=list)
     audit: list[tuple[Any, ...]] = field(default_factory=list)
     facts: list[tuple[Any, ...]] = field(default_factory=list)
@@ -377,11 +378,8 @@ class Writes:
         _put(connection, "messages", state.messages, self.new_messages, self.messages)
         _FORGET.run(connection, [(seq,) for seq in self.forgotten if self.commands.pop(seq, None) is None])
         _INSERTS["commands"].run(connection, list(self.commands.values()))
-        _INSERTS["changes"].run(connection, self.changes)
-        _INSERTS["outbox"].run(connection, self.outbox)
-        _INSERTS["audit"].run(connection, self.audit)
-        _INSERTS["facts"].run(connection, self.facts)
-        _INSERTS["event_keys"].run(connection, self.event_keys)
+        for table in ("changes", "history", "outbox", "audit", "facts", "event_keys"):
+            _INSERTS[table].run(connection, getattr(self, table))
 
 
 def _put(connection: Connection, table: str, rows: Mapping[Any, Any], new: set[Any], changed: set[Any]) -> None:

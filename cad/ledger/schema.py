@@ -206,6 +206,20 @@ airs: Final = Table(
 )
 """When a change was first sent on a multiplex."""
 
+history: Final = Table(
+    "history",
+    metadata,
+    Column("operator", Text, nullable=False),
+    Column("address", BIG, nullable=False),
+    Column("seq", BIG, nullable=False),
+    Column("at", Double, nullable=False),
+    Column("command_id", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("opens", Text, nullable=False),
+    PrimaryKeyConstraint("operator", "address", "seq"),
+)
+"""What each card could open since when (`cad.ledger.history`); `seq` is that of the change."""
+
 outbox: Final = Table(
     "outbox",
     metadata,

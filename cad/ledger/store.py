@@ -14,7 +14,7 @@ from typing import Any, Final, TypeVar
 import structlog
 from sqlalchemy import Connection, func, insert, select
 
-from cad.ledger import airing, audit, due, reading, rows, schema, upkeep
+from cad.ledger import airing, audit, due, history, reading, rows, schema, upkeep
 from cad.ledger.batch import Batch, Counters
 from cad.ledger.copying import Watch
 from cad.ledger.database import Database
@@ -40,6 +40,7 @@ log = structlog.get_logger(__name__)
 FILE_NAME: Final = "ledger.db"
 ANCHOR_SUFFIX: Final = ".audit-head"
 ANCHOR_EVERY_S: Final = 1.0
+HISTORY_SINCE: Final = "history_since"
 OUTBOX_MARGIN: Final = 1_000_000_000
 """More than one life of the daemon puts into the outbox while its clock stands still."""
 
@@ -85,6 +86,7 @@ class Store:
         with self.database.transaction() as connection:
             self._load_counters(connection, now)
         self._check_anchor(now)
+        self._begin_history(grants, now)
         self.apply_grants(grants, now)
         self.write_anchor()
 
@@ -274,6 +276,13 @@ class Store:
             )
         self._ledger_id = found["ledger_id"]
         self.highest_time = float(found.get("highest_time", 0))
+
+    def _begin_history(self, grants: Grants, now: float) -> None:
+        """Note once what cards open when a history begins to be kept."""
+        with self.database.transaction() as connection:
+            if upkeep.get_meta(connection, HISTORY_SINCE) is None:
+                known = history.begin(connection, grants, self._time(now))
+                upkeep.put_meta(connection, HISTORY_SINCE, repr(self._time(now) if known else 0.0))
 
     def _load_counters(self, connection: Connection, now: float) -> None:
         last = connection.execute(select(schema.audit).order_by(schema.audit.c.seq.desc()).limit(1)).one()

@@ -5,7 +5,9 @@ With the shipped access list of the broker, and without any: then only the daemo
 
 import asyncio
 import json
+import sys
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,6 +28,7 @@ from protocol.portal.commands import COMMANDS
 from protocol.portal.samples import CARD, OTHER_CARD
 from tests.support.broker import SHIPPED, Mosquitto, running
 from tests.support.eventually import eventually
+from tests.support.headend import FIRST, Headend, headend
 from tests.support.order_desk import OrderDesk, mqtt_settings, order_desk
 from tests.support.portal_client import Portal, portal
 from tests.support.technician import KAISA, OTHER, FieldHeadend, field_headend
@@ -307,3 +310,51 @@ async def test_a_chip_of_another_operator_is_not_taken_into_stock(field: FieldHe
         await desk.claim(Claim(operator="other", batch="b", serial="A" * 20))
     with pytest.raises(StockRefusedError, match="card range of other"):
         await desk.reserve(Reservation(operator="other", batch="c", count=1, first=KAISA + 500))
+
+
+async def cad(one: Headend, *arguments: str) -> tuple[int, str]:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "cad", *arguments, "--config", str(one.config)),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    output, _ = await process.communicate()
+    assert process.returncode is not None
+    return process.returncode, output.decode()
+
+
+@pytest.mark.slow
+async def test_the_command_line_keeps_to_the_operator_that_is_named(tmp_path: Path) -> None:
+    """`cad report` with `--operator`, through the daemon: a telco's report shows nothing of another's."""
+    card = spell(FIRST["kaisa"])
+    async with headend(tmp_path, multiplexers=0) as one:
+        await one.start()
+        async with portal(one.broker, "kaisa") as kaisa:
+            offer = {"offer": "sport", "rev": 1, "kind": "channel", "names": {"fi": "U"}, "products": ["sport"]}
+            await kaisa.reply(await kaisa.order("offer", "put", offer), "committed")
+            body = {"card": card, "rev": 1, "subscriber": SUBSCRIBER}
+            await kaisa.reply(await kaisa.order("card", "assign", body), "committed")
+            order = {"subscription": "s-1", "rev": 1, "card": card, "offer": "sport"}
+            await kaisa.reply(await kaisa.order("subscription", "put", order), "committed")
+        today = datetime.now(UTC).date()
+        period = ("--from", str(today - timedelta(1)), "--to", str(today + timedelta(1)))
+        view = tmp_path / "view"
+        view.write_text(json.dumps({"item": "card", "card": card, "subscriber": "somebody-else"}))
+
+        for operator, seen in (("kaisa", True), ("other", False)):
+            scope = ("--operator", operator)
+            code, shown = await cad(one, "report", "active", "--day", str(today), *scope, "--json")
+            assert code == 0, shown
+            (found,) = json.loads(shown)["operators"]
+            assert (found["operator"], found["cards"], bool(found["offers"])) == (operator, int(seen), seen)
+            code, shown = await cad(one, "report", "changes", *period, *scope)
+            assert (code, card in shown, "sport-1" in shown) == (0, seen, seen), shown
+            code, shown = await cad(one, "report", "snapshot", *scope)
+            assert (code, SUBSCRIBER in shown) == (0, seen), shown
+            code, shown = await cad(one, "report", "differences", str(view), *scope)
+            assert (code, SUBSCRIBER in shown) == (4, seen), shown
+        for command in (("active", "--day", str(today)), ("changes", *period), ("snapshot",)):
+            code, shown = await cad(one, "report", *command, "--operator", "nobody")
+            assert code == 8, shown
+            assert "there is no operator 'nobody'" in shown
