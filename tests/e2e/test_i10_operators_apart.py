@@ -40,7 +40,14 @@ ROBBED, THIEF = "karjaa", "kaspnet"
 THEIRS, OWN = spell(7), spell(1007)
 SUBSCRIBER: Final = "customer-whom-nobody-else-knows"
 OPEN: Final = "pattern readwrite #\n"
-REFUSALS: Final = {"unknown_card", "unknown_offer", "unknown_subscription", "unknown_snapshot", "not_granted"}
+REFUSALS: Final = {
+    "unknown_card",
+    "unknown_offer",
+    "unknown_subscription",
+    "unknown_snapshot",
+    "unknown_message",
+    "not_granted",
+}
 NAMES_NOTHING: Final = {("invoice", "replay"), ("snapshot", "request")}
 """Commands that name no resource: they give what is the sender's own."""
 
@@ -97,6 +104,8 @@ async def scene(broker: Mosquitto, tmp_path: Path) -> AsyncIterator[Scene]:
         order = {"subscription": "s-1001", "rev": 1, "card": THEIRS, "offer": "sport"}
         await robbed.reply(await robbed.order("subscription", "put", order), "committed")
         await robbed.reply(await robbed.order("snapshot", "request", {}, "their-snapshot"), "committed")
+        message = {"message": "m-1001", "rev": 1, "card": THEIRS, "text": {"fi": "Hei"}}
+        await robbed.reply(await robbed.order("card", "message", message), "committed")
         card = {"card": OWN, "rev": 1, "subscriber": "mine"}
         await thief.reply(await thief.order("card", "assign", card), "committed")
         yield Scene(broker, desk, robbed, thief)
@@ -108,12 +117,16 @@ def attempts(resource: str, verb: str) -> list[dict[str, Any]]:
     example = described.example()
     assert example is not None
     example.pop("id", None)
+    if "to" in example or "text" in example:
+        example.pop("ends_at", None)  # messages have a term of their own
     named = {"offer": "sport", "subscription": "s-1001", "snapshot": "their-snapshot", "products": ["film"]}
     whole = {name: named.get(name, value) for name, value in example.items()} | {"rev": 1_000}
     if "rev" not in example:
         del whole["rev"]
+    if "to" in whole:
+        return [whole | {"to": to} for to in ({"cards": [THEIRS]}, {"cards": [OWN, THEIRS]}, {"offer": "sport"})]
     text = json.dumps(whole)
-    theirs = json.loads(text.replace(CARD, THEIRS).replace(OTHER_CARD, THEIRS.replace(THEIRS, spell(8))))
+    theirs = json.loads(text.replace(CARD, THEIRS).replace(OTHER_CARD, spell(8)))
     own_card = json.loads(text.replace(CARD, OWN).replace(OTHER_CARD, THEIRS))
     return [theirs] if own_card == theirs or not _names_more(own_card) else [theirs, own_card]
 
