@@ -20,6 +20,7 @@ FOREVER_S: Final = 1e9
 
 AIMS: Final = {
     "carousel_pops_per_s": (80_000.0, "min"),
+    "carousel_pops_per_s_6_operators": (20_000.0, "min"),
     "carousel_build_s_1m_cards": (3.0, "max"),
     "carousel_mib_1m_cards": (40.0, "max"),
     "wait_to_bound_10_hot": (1.03, "max"),
@@ -36,7 +37,8 @@ AIMS: Final = {
 
 def run(seed: int = 1) -> dict[str, float]:
     """Measure for about a minute; speeds are per second of one core's time, so that neighbours do not count."""
-    return {**_million(), **_speed(), **_optimum(seed), **_promise(seed)}
+    speeds = {"carousel_pops_per_s": _speed(1), "carousel_pops_per_s_6_operators": _speed(6)}
+    return {**_million(), **speeds, **_optimum(seed), **_promise(seed)}
 
 
 def _million() -> dict[str, float]:
@@ -58,21 +60,21 @@ def _resident_mib() -> float:
     return pages * 4096 / 2**20
 
 
-def _speed() -> dict[str, float]:
+def _speed(operators: int) -> float:
     """Of a million cards some thousands in every ring: pops with a change at each tenth."""
-    carousel = Carousel(CarouselPolicy(), capacity=MILLION)
+    carousel = Carousel(CarouselPolicy(), capacity=MILLION, weights=(1.0,) * operators)
     carousel.add_many(np.arange(MILLION), 60 + np.arange(MILLION) % 400, 0.0)
     for slot in range(10_000):
-        carousel.change(slot, SIZE, 1.0, 1.0)
+        carousel.change(slot, SIZE, 1.0, 1.0, operator=slot % operators)
     now, step = 1.0, 1e-3
     start = process_time()
     for number in range(POPS):
         now += step
         if number % 10 == 0:
-            carousel.change(20_000 + number, SIZE, now, now)
+            carousel.change(20_000 + number, SIZE, now, now, operator=number // 10 % operators)
         carousel.pop(now)
     busy = process_time() - start
-    return {"carousel_pops_per_s": POPS / busy}
+    return POPS / busy
 
 
 def _optimum(seed: int) -> dict[str, float]:

@@ -59,6 +59,7 @@ class Turns:
         self.owed_bulk = 0.0
         """Bytes that the new lanes owe to the bulk lanes."""
         self.weights: tuple[float, ...] = ()
+        self._several = False
         self.sent_bytes: list[int] = []
         """Bytes of first transmissions of each operator so far."""
         self._limits: list[float] = []
@@ -88,6 +89,7 @@ class Turns:
             for age in range(BASE):
                 self._open_rings(operator, age)
         self.weights = tuple(weights)
+        self._several = len(weights) > 1
 
     def _open_rings(self, operator: int, number: int) -> None:
         age = self.classes[number]
@@ -236,6 +238,12 @@ class Turns:
     def _next_first(self) -> int:
         """Return the lane whose head is the next never-sent, -1 when none waits."""
         heads = self.rings.head
+        if not self._several:
+            new_lane, bulk_lane = self._lanes[NEW][0], self._lanes[BULK][0]
+            head = heads[bulk_lane]
+            if head != NIL and (heads[new_lane] == NIL or self.owed_bulk >= self.rings.size[head]):
+                return bulk_lane
+            return new_lane if heads[new_lane] != NIL else -1
         new = [operator for operator, ring in enumerate(self._lanes[NEW]) if heads[ring] != NIL]
         bulk = [operator for operator, ring in enumerate(self._lanes[BULK]) if heads[ring] != NIL]
         if bulk:
@@ -267,7 +275,7 @@ class Turns:
         rings = self.rings
         heads, sent, sizes, weights = rings.head, rings.sent, rings.size, rings.bytes
         limits, demands, served = self._limits, self._demands, self._served
-        spacing = self.policy.min_repeat_s
+        spacing, several = self.policy.min_repeat_s, self._several
         due = wanted = -1
         most_behind = most_wanted = -1.0
         behind_of: dict[int, tuple[float, int]] = {}  # of each operator: how far behind its worst ring is
@@ -289,9 +297,10 @@ class Turns:
             if behind < part - (1 - GUARD):
                 behind = part - (1 - GUARD)
             if behind >= 0:
-                operator = self._owner[ring]
-                if operator not in behind_of or behind > behind_of[operator][0]:
-                    behind_of[operator] = (behind, ring)
+                if several:
+                    operator = self._owner[ring]
+                    if operator not in behind_of or behind > behind_of[operator][0]:
+                        behind_of[operator] = (behind, ring)
                 if behind > most_behind:
                     due, most_behind = ring, behind
             elif due < 0:
@@ -308,8 +317,9 @@ class Turns:
         slot = rings.head[lane]
         size = rings.size[slot]
         operator = self._owner[lane]
-        kind = self.lane_of(lane)
-        self._shares[kind].spend(operator, size)
+        kind = BULK if lane == self._lanes[BULK][operator] else NEW
+        if self._several:
+            self._shares[kind].spend(operator, size)
         self.sent_bytes[operator] += size
         if kind == BULK:
             self.owed_bulk = max(0.0, self.owed_bulk - size)
@@ -330,7 +340,7 @@ class Turns:
         slot = rings.head[ring]
         size = rings.size[slot]
         operator = self._owner[ring]
-        if operator >= 0:
+        if self._several and operator >= 0:
             self._repeat_shares.spend(operator, size)
         self.owed = max(0.0, self.owed - size)
         # Late: reckon from when it should have been, so that the rate is kept; but never from before the head's wait.
