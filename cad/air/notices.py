@@ -26,7 +26,7 @@ log = structlog.get_logger("cad.air.notices")
 LOOK_AGAIN_S: Final = 300.0
 """How often who is to see a message is looked up again."""
 RETRY_S: Final = 5.0
-AT_ONCE: Final = 500
+AT_ONCE: Final = 10
 """EMMs sealed without letting others have their turn."""
 
 Emm = tuple[bytes, ...]
@@ -93,6 +93,7 @@ class NoticeBoard:
         self._metrics = metrics
         self._wake = asyncio.Event()
         self._shown: list[tuple[str, OnAirMessage, int]] = []
+        self._sealed: dict[int, tuple[int, list[Emm]]] = {}  # by number: for whom, and what was made of it
 
     def wake(self) -> None:
         """Look into the ledger again at once."""
@@ -112,6 +113,7 @@ class NoticeBoard:
         """Bring all networks up to date; return after how many seconds to look again."""
         moments: list[int] = []
         shown: list[tuple[str, OnAirMessage, int]] = []
+        on_air: set[int] = set()
         for name, network in self._networks().items():
             operators = {one.id: one for one in self._settings().operators if one.network == name}
             messages = await self._ledger.messages(list(operators))
@@ -122,10 +124,12 @@ class NoticeBoard:
                 if message.starts_at <= self._clock.now() < message.ends_at:
                     emms = await self._seal(message, operators[message.operator], network)
                     notices[message.number] = (message.repeat_s, emms)
+                    on_air.add(message.number)
                 shown.append((name, message, len(emms)))
             for channel in network.channels:
                 channel.set_notices(notices)
         self._shown = shown
+        self._sealed = {number: made for number, made in self._sealed.items() if number in on_air}
         self._count()
         now = self._clock.now()
         later = [moment - now for moment in moments if moment > now]
@@ -154,19 +158,24 @@ class NoticeBoard:
         ]
 
     async def _seal(self, message: OnAirMessage, operator: OperatorSettings, network: Network) -> list[Emm]:
+        """Return the EMMs of a message; those of before while it is for the same cards."""
+        ranges = tuple((one.first, one.last) for one in operator.card_ranges)
+        versions = tuple(network.key_versions())
+        cards = () if message.everyone else tuple(await self._ledger.message_cards(message))
+        whom = hash((ranges, versions) if message.everyone else cards)
+        if (made := self._sealed.get(message.number)) is not None and made[0] == whom:
+            return made[1]
         emms: list[Emm] = []
         try:
             if message.everyone:
-                ranges = [(one.first, one.last) for one in operator.card_ranges]
-                return emms_to_ranges(message, ranges, network.key_versions(), self._sealer)
-            # By whole groups: the cards of one may lie in two blocks.
-            cards = [card async for block in self._ledger.message_cards(message) for card in block]
+                emms += emms_to_ranges(message, ranges, versions, self._sealer)
             for emm in emms_to_cards(message, cards, self._sealer):
                 emms.append(emm)
                 if len(emms) % AT_ONCE == 0:
                     await asyncio.sleep(0)
         except EmmError as error:
             log.error("a message cannot be sealed", operator=message.operator, number=message.number, error=str(error))
+        self._sealed[message.number] = (whom, emms)
         return emms
 
     def _count(self) -> None:

@@ -310,14 +310,17 @@ class Ledger:
         now = self._clock.now()
         return await self._run(self._store.read, lambda held: messages.active(held, operators, now))
 
-    async def message_cards(self, message: OnAirMessage) -> AsyncIterator[list[tuple[int, int]]]:
-        """Yield (address, key version) of the cards that a message is for at present, in blocks, rising by address."""
-        now, after = self._clock.now(), -1
+    async def message_cards(self, message: OnAirMessage) -> list[tuple[int, int]]:
+        """Return (address, key version) of the cards that a message is for at present, rising; not for `everyone`."""
+        if message.offer_id is None:
+            return await self._run(self._store.read, lambda held: messages.named(held, message))
+        now, after, blocks = self._clock.now(), 0, list[list[tuple[int, int, int]]]()
         while block := await self._run(
-            self._store.read, lambda held, at=after: messages.recipients(held, message, now, at, MESSAGE_STEP)
+            self._store.read, lambda held, at=after: messages.holders(held, message, now, at, MESSAGE_STEP)
         ):
             after = block[-1][0]
-            yield block
+            blocks.append(block)
+        return await asyncio.to_thread(messages.cards_of, blocks)
 
     async def prune(self) -> None:
         """Forget what is older than the options say, in small steps between other work."""

@@ -162,10 +162,15 @@ class HandHeadend:
             if one.everyone:
                 emms = emms_to_ranges(one, GRANTS.operators[one.operator].ranges, [1], sealer)
             else:
-                cards = self.store.read(lambda held, of=one: messages.recipients(held, of, now, -1, 10_000))
-                emms = list(emms_to_cards(one, cards, sealer))
+                emms = list(emms_to_cards(one, self._recipients(one), sealer))
             sections += [section for emm in emms for section in emm]
         return sections
+
+    def _recipients(self, one: messages.OnAirMessage) -> list[tuple[int, int]]:
+        if one.offer_id is None:
+            return self.store.read(lambda held: messages.named(held, one))
+        found = self.store.read(lambda held: messages.holders(held, one, float(self.now), 0, 10_000))
+        return messages.cards_of([found])
 
     def card(self, number: str, receiver: int = 1) -> "Viewer":
         """A card in the receiver with that serial."""
