@@ -187,6 +187,7 @@ class Daemon:
         if fixed:
             tables = ", ".join(f"[{name}]" for name in fixed)
             raise ReloadRefusedError(f"{tables} can only be changed by a restart: systemctl restart cad")
+        await self.ledger.note("reload", {"operators": sorted(operator.id for operator in settings.operators)})
         logs.configure(settings.log.level, settings.log.format)
         operators = {operator.id for operator in settings.operators}
         self.metrics.set_operators(operators)
@@ -237,7 +238,7 @@ class Daemon:
             self.metrics,
             [
                 *stock_routes(LedgerDesk(self.ledger)),
-                *switch_routes(self.on_air.switch),
+                *switch_routes(self._switch),
                 *backup_routes(self.ledger.backup),
                 *catalogue_routes(CatalogueDesk(self.ledger, self.metrics, self.on_air.follow)),
                 *report_routes(
@@ -327,6 +328,11 @@ class Daemon:
                     pruned_at = self.clock.monotonic()
             memory.tidy()
             await self.clock.sleep(UPKEEP_S)
+
+    async def _switch(self, multiplex: str, to: str) -> None:
+        """Move a stream on the operator's word, on record before it is done (C12)."""
+        await self.ledger.note("multiplex-switched", {"multiplex": multiplex, "to": to})
+        await self.on_air.switch(multiplex, to)
 
     def _tell_ledger(self, fault: str | None) -> None:
         self.health.set("ledger", fault is None, fault or "")

@@ -127,8 +127,9 @@ class HeadendView:
         ]
         return {"checks": checks}
 
-    def believe_clock(self) -> Document:
-        """Take the machine's clock as it is."""
+    async def believe_clock(self) -> Document:
+        """Take the machine's clock as it is; on record before it is done (C12)."""
+        await self._ledger.note("clock-believed", {"instead_of": clocks.spell(self._clock.now())})
         self._clock.believe()
         return {"now": clocks.spell(self._clock.now()), "suspect": self._clock.suspect}
 

@@ -86,7 +86,7 @@ def _control_routes(headend: Headend, health: Health) -> list[Route]:
         return JSONResponse(await headend.check())
 
     async def believe_clock(_request: Request) -> Response:
-        return JSONResponse(headend.believe_clock())
+        return JSONResponse(await headend.believe_clock())
 
     return [
         Route("/v1/status", status),

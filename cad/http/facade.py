@@ -40,6 +40,6 @@ class Headend(Protocol):
         """Check the ledger's integrity as only its owner can: {"checks": [{"name", "ok", "text", "advice"}]}."""
         ...
 
-    def believe_clock(self) -> Document:
+    async def believe_clock(self) -> Document:
         """Take the machine's clock as it is, on the operator's word, and return what the time is now."""
         ...

@@ -151,9 +151,9 @@ class Headend:
     async def start(self, *prefix: str) -> None:
         """Start the daemon, and wait until it takes orders and every multiplexer is streamed to."""
         self.spawn(*prefix)
-        await self.until(self.is_ready, "the daemon to be ready", 30)
+        await self.until(self.is_ready, "the daemon to be ready", 120)
         for mux in self.multiplexers:
-            await mux.until(lambda mux=mux: mux.streaming, 20)
+            await mux.until(lambda mux=mux: mux.streaming, 60)
 
     async def until(self, look: Any, what: str, timeout_s: float = 15) -> Any:
         """Wait until `look()` gives something true; awaits it where it has to."""
@@ -199,7 +199,7 @@ class Headend:
         assert self.process is not None
         process, self.process = self.process, None
         process.send_signal(signal.SIGTERM)
-        return await asyncio.to_thread(process.wait, 30)
+        return await asyncio.to_thread(process.wait, 90)
 
     def _end(self, number: signal.Signals) -> None:
         if self.process is not None:

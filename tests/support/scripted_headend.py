@@ -49,5 +49,5 @@ class ScriptedHeadend:
     async def check(self) -> dict[str, Any]:
         return {"checks": [{"name": "ledger file", "ok": True, "text": "whole"}]}
 
-    def believe_clock(self) -> dict[str, Any]:
+    async def believe_clock(self) -> dict[str, Any]:
         return {"now": "2027-01-15T08:00:00Z"}
