@@ -1,4 +1,4 @@
-"""What the benchmark says about the optimum is itself held against a case that can be reckoned by hand."""
+"""X4: what the benchmark says about the optimum is itself held against a case that can be reckoned by hand."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""`explain` gives one reason, and the right one."""
+"""X5: `explain` gives one reason, and the right one."""
 
 from dataclasses import replace
 from typing import Any

@@ -1,4 +1,4 @@
-"""I1 to I6 on the whole headend: random orders, crashes, clocks and faults against a model written from the pages.
+"""X7, I1, I2, I3, I5, I6: random orders, crashes, clocks and faults against a model written from the pages.
 
 Each life drives the real ledger, carousels and channels under one clock and compares, after each step, what the ledger
 holds, what every card's EMM says, and what software cards open that have heard it. `CAD_LIVES` and `CAD_STEPS` look

@@ -1,4 +1,4 @@
-"""`cad backup` under orders and `cad restore` under kill -9: through the real daemon down to the card."""
+"""I3, S11: `cad backup` under orders and `cad restore` under kill -9: through the real daemon down to the card."""
 
 import asyncio
 import contextlib

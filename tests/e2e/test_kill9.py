@@ -1,4 +1,4 @@
-"""I1 to I3 under kill -9 at random moments, with orders going on all the while. The seed is printed when it fails."""
+"""M4, X7, I1, I2, I3: kill -9 at random moments, with orders going on all the while. A failure prints the seed."""
 
 import asyncio
 import collections

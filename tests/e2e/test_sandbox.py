@@ -1,4 +1,4 @@
-"""`cad demo --portal`: a portal is tested against a month in a minute, with the shipped client, down to the cards."""
+"""C2: `cad demo --portal`: a month in a minute, with the shipped client, down to the cards: ended and renewed."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""docs/emm.md and docs/ecm.md say what the code does: every published vector stands in them, and every number."""
+"""X1: docs/emm.md and docs/ecm.md say what the code does: every published vector stands in them, every number."""
 
 import re
 from pathlib import Path

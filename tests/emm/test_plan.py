@@ -1,4 +1,4 @@
-"""The plan: what a card's EMM opens is what its rights say, no key without a right, and always the same answer (I6)."""
+"""The plan: a card's EMM opens what its rights say, no key without a right (X3), always the same answer (I6)."""
 
 import itertools
 from typing import Any

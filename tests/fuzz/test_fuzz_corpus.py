@@ -1,4 +1,4 @@
-"""Every checked-in corpus file runs through its harness: what fuzzing once found stays found."""
+"""X7: every checked-in corpus file runs through its harness: what fuzzing once found stays found."""
 
 import importlib.util
 from pathlib import Path

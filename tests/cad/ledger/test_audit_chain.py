@@ -1,4 +1,4 @@
-"""The audit chain finds what was removed, changed, reordered or cut off (I9)."""
+"""The audit chain finds what was removed, changed, reordered or cut off (I9, C12)."""
 
 import json
 from collections.abc import Callable, Iterator

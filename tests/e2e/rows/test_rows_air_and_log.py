@@ -64,7 +64,7 @@ async def test_c1_short_sections_that_receivers_filter_by_address(running: Heade
     mine, neighbour, far = FIRST["kaisa"], FIRST["kaisa"] + 1, FIRST["kaisa"] + 5_000
     async with portal(running.broker, "kaisa") as kaisa:
         for address in (mine, neighbour, far):
-            await customer(kaisa, card_number.spell(address), "sport", "film")
+            await customer(kaisa, card_number.spell(address), "sport")
         many = [
             await kaisa.order(
                 "subscription",

@@ -1,4 +1,4 @@
-"""A chip in software becomes a customer's card through the real pcscd, also when it is pulled out on the way."""
+"""M5: a chip in software becomes a customer's card through the real pcscd, also when it is pulled out on the way."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The probe against streams of others and its metrics before Prometheus' own checker; and live, behind a real link."""
+"""X6: the probe against streams of others, its metrics before Prometheus' own checker; live, behind a real link."""
 
 import asyncio
 import json

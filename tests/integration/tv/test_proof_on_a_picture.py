@@ -1,4 +1,4 @@
-"""`make demo-tv` as it is typed: a scrambled service becomes clear on the card that ordered it, and on no other."""
+"""M6: `make demo-tv` as typed: a scrambled service becomes clear on the card that ordered it, and on no other."""
 
 import json
 import shutil
