@@ -14,7 +14,7 @@ def test_every_status_word_is_explained_and_no_two_alike():
 def test_every_refusal_says_what_to_do():
     benign = {StatusWord.OK, StatusWord.PART_HELD, StatusWord.ALREADY_HELD, StatusWord.OLDER_VERSION}
     without_advice = {word for word, explanation in EXPLANATIONS.items() if not explanation.advice}
-    assert without_advice == benign | {StatusWord.NOT_FOR_THIS_CARD}
+    assert without_advice == benign | {StatusWord.NOT_FOR_THIS_CARD, StatusWord.FOR_OTHERS}
 
 
 @pytest.mark.parametrize("word", StatusWord)

@@ -127,6 +127,38 @@ async def test_watch_gives_each_card_its_verdict_and_a_sound(laptop, insert, tmp
     assert bells.count("\a") == 6
 
 
+class MuteCard:
+    """A card whose answer to reset makes no sense: put in the wrong way round, or broken."""
+
+    atr = b"\x12\x34"
+
+    def reset(self) -> None:
+        pass
+
+    def process(self, command: bytes) -> bytes:
+        raise AssertionError("nobody speaks to it")
+
+
+@pytest.mark.slow
+async def test_watch_outlives_a_mute_card_and_a_restart_of_pcscd(laptop, pcscd, insert, tmp_path) -> None:
+    with make_card(tmp_path, KAISA) as mine:
+        async with laptop.serving("card", "verify", "--watch", "--count", "2", "--json") as watching:
+            slot = insert(MuteCard())
+            said = ""
+            while "\a\a\a" not in said:
+                said += await asyncio.to_thread(watching.stderr.read, 1)
+            assert pcscd.readers[0] in said
+            slot.remove()
+            pcscd.kill()
+            lost = await asyncio.to_thread(watching.stderr.readline)
+            assert "systemctl" in lost, lost
+            pcscd.start()
+            insert(mine)
+            found = await asyncio.to_thread(watching.stdout.readline)
+            assert json.loads(found)["verdict"] == "blank"
+            assert await asyncio.to_thread(watching.wait, 60) == ExitCode.CHECK_FAILED
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
