@@ -15,6 +15,7 @@ import pytest
 
 from cad.cli import main as cli_main
 from cad.cli import offer as cli_offer
+from cad.cli import offer_file
 from cad.cli.exit_codes import ExitCode
 from cad.frame import logs
 from cad.frame.clock import SystemClock
@@ -180,6 +181,11 @@ def test_json_and_toml_say_the_same(desk: Desk) -> None:
     path.write_text(json.dumps(tomllib.loads(CATALOGUE)))
     code, shown = desk.cad("offer", "load", str(path), "--dry-run", "--json")
     assert (code, set(changes(json.loads(shown)).values())) == (ExitCode.OK, {"unchanged"})
+
+
+def test_the_example_that_ships_is_read_as_it_stands() -> None:
+    found = offer_file.read(Path("config/catalogue.example.toml"))
+    assert found["offers"][-1]["starts_at"] == "2027-02-01T18:00:00+02:00"
 
 
 def test_who_is_asked_may_say_no(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:

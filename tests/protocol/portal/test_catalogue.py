@@ -2,6 +2,7 @@
 
 import json
 import tomllib
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +29,15 @@ def wrong(found: object) -> dict[str, str]:
 
 
 def test_the_example_that_ships_is_a_catalogue() -> None:
-    found = catalogue.read(tomllib.loads(Path("config/catalogue.example.toml").read_text()))
+    plain = json.dumps(tomllib.loads(Path("config/catalogue.example.toml").read_text()), default=datetime.isoformat)
+    found = catalogue.read(json.loads(plain))
     assert found.operator == "karjaa"
     assert [(one.offer, one.kind, one.choose) for one in found.offers] == [
         ("sport", "channel", None),
         ("family", "package", None),
         ("mix-2", "mix", 2),
         ("film-autumn", "channel", None),
+        ("final-2027", "event", None),
     ]
     assert {one.id for one in found.offers} == {""}
     assert found.offers[0].heading == {"en": "Channels", "fi": "Kanavat", "sv": "Kanaler"}
