@@ -7,8 +7,8 @@ the end, and the last of them in the step that names the moment.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
@@ -18,6 +18,7 @@ from cad.ledger import rows, schema
 from cad.ledger.errors import CopyBroken
 
 if TYPE_CHECKING:
+    from cad.ledger.model import Grants
     from cad.ledger.working import WorkingSet
 
 STEP: Final = 1_000
@@ -78,6 +79,8 @@ class Watch:
 class Copied:
     """Rows of `cards`, `offers`, and `subscriptions` with the slug of their offer (`offer`).
 
+    `regions`: what their numbers in the cards mean.
+
     `as_of` (Unix seconds) stands in the last block: all blocks together show that moment.
     """
 
@@ -85,11 +88,13 @@ class Copied:
     offers: Sequence[Any] = ()
     subscriptions: Sequence[Any] = ()
     as_of: float | None = None
+    regions: Mapping[int, str] = field(default_factory=dict)
 
 
 class Watched(Protocol):
     """The store, as far as it is watched. `highest_time`: no commit was later."""
 
+    grants: Grants
     highest_time: float
     watches: tuple[Watch, ...]
 
@@ -103,17 +108,19 @@ class Reader(Protocol):
 async def copy(store: Watched, read: Reader, operator: str, now: Callable[[], float]) -> AsyncGenerator[Copied, None]:
     """Yield the rows of an operator. Raises CopyBroken."""
     watch = Watch(operator)
+    grant = store.grants.operators.get(operator)
+    regions = {} if grant is None else {number: name for name, number in grant.regions.items()}
     store.watches = (*store.watches, watch)
     try:
         for step in (_card_step, _subscription_step):
             after: int | None = -1
             while after is not None:
                 copied, after = await read(partial(step, operator=operator, after=after))
-                yield copied
+                yield replace(copied, regions=regions)
         yield await read(lambda held: Copied(offers=held.execute(_OFFERS, {"of_operator": operator}).fetchall()))
         for _ in range(ROUNDS_MAX):
             copied = await read(partial(_changed, watch=watch, store=store, now=now()))
-            yield copied
+            yield replace(copied, regions=regions)
             if copied.as_of is not None:
                 return
         raise CopyBroken("rows change faster than they can be read; try again when there is less to do")

@@ -11,7 +11,8 @@ from protocol.portal.fields import spell_moment
 from protocol.portal.snapshot import ItemName
 from protocol.portal.terms import Terms
 
-Extract = Callable[[Any], Any]
+Extract = Callable[[Any, Mapping[int, str]], Any]
+"""From a row, and the names of regions by their numbers."""
 
 
 def _json(text: str | None) -> Any:
@@ -28,38 +29,39 @@ def _terms(text: str | None) -> Any:
 
 EXTRACTS: Final[dict[ItemName, dict[str, Extract]]] = {
     "card": {
-        "rev": lambda row: None if row.rev < 0 else row.rev,
-        "state": lambda row: row.state,
-        "subscriber": lambda row: row.subscriber or None,
-        "reason": lambda row: row.reason,
-        "until": lambda row: _moment(row.open_until),
-        "replacement": lambda row: None if row.replaced_by is None else card_number.spell(row.replaced_by),
-        "receiver": lambda row: row.receiver,
-        "parental_level": lambda row: row.parental,
+        "rev": lambda row, _: None if row.rev < 0 else row.rev,
+        "state": lambda row, _: row.state,
+        "subscriber": lambda row, _: row.subscriber or None,
+        "reason": lambda row, _: row.reason,
+        "until": lambda row, _: _moment(row.open_until),
+        "replacement": lambda row, _: None if row.replaced_by is None else card_number.spell(row.replaced_by),
+        "receiver": lambda row, _: row.receiver,
+        "region": lambda row, regions: regions.get(row.region),
+        "parental_level": lambda row, _: row.parental,
     },
     "offer": {
-        "rev": lambda row: row.rev,
-        "kind": lambda row: row.kind,
-        "names": lambda row: _json(row.names),
-        "heading": lambda row: _json(row.heading),
-        "products": lambda row: _json(row.products),
-        "choose": lambda row: row.choose,
-        "withdrawn": lambda row: row.withdrawn_at is not None,
-        "service": lambda row: row.service,
-        "starts_at": lambda row: _moment(row.starts_at),
-        "ends_at": lambda row: _moment(row.ends_at),
-        "terms": lambda row: _terms(row.terms),
+        "rev": lambda row, _: row.rev,
+        "kind": lambda row, _: row.kind,
+        "names": lambda row, _: _json(row.names),
+        "heading": lambda row, _: _json(row.heading),
+        "products": lambda row, _: _json(row.products),
+        "choose": lambda row, _: row.choose,
+        "withdrawn": lambda row, _: row.withdrawn_at is not None,
+        "service": lambda row, _: row.service,
+        "starts_at": lambda row, _: _moment(row.starts_at),
+        "ends_at": lambda row, _: _moment(row.ends_at),
+        "terms": lambda row, _: _terms(row.terms),
     },
     "subscription": {
-        "rev": lambda row: row.rev,
-        "card": lambda row: card_number.spell(row.address),
-        "offer": lambda row: row.offer,
-        "starts_at": lambda row: _moment(row.starts_at),
-        "ends_at": lambda row: _moment(row.ends_at),
-        "choice": lambda row: _json(row.choice),
+        "rev": lambda row, _: row.rev,
+        "card": lambda row, _: card_number.spell(row.address),
+        "offer": lambda row, _: row.offer,
+        "starts_at": lambda row, _: _moment(row.starts_at),
+        "ends_at": lambda row, _: _moment(row.ends_at),
+        "choice": lambda row, _: _json(row.choice),
     },
 }
-_NAMES: Final[dict[ItemName, Extract]] = {
+_NAMES: Final[dict[ItemName, Callable[[Any], str]]] = {
     "card": lambda row: card_number.spell(row.address),
     "offer": lambda row: row.offer,
     "subscription": lambda row: row.subscription,
@@ -78,15 +80,15 @@ class Spelling:
 
     def lines(self, block: Copied) -> Iterator[tuple[str, str | None]]:
         """Yield key and line of each row; None for one that is left out."""
-        yield from self._spell("card", block.cards)
-        yield from self._spell("offer", block.offers)
+        yield from self._spell("card", block.cards, block.regions)
+        yield from self._spell("offer", block.offers, {})
         for row in block.subscriptions:
             if row.ends_at is not None and row.ends_at <= self.ended_after:
                 yield snapshot.key("subscription", row.subscription), None
             else:
-                yield from self._spell("subscription", (row,))
+                yield from self._spell("subscription", (row,), {})
 
-    def _spell(self, item: ItemName, rows: Iterable[Any]) -> Iterator[tuple[str, str]]:
+    def _spell(self, item: ItemName, rows: Iterable[Any], regions: Mapping[int, str]) -> Iterator[tuple[str, str]]:
         extracts = self._extracts.get(item)
         if extracts is None:
             return
@@ -95,5 +97,5 @@ class Spelling:
             name = name_of(row)
             made = {"item": item, item: name}
             for field, extract in extracts:
-                made[field] = extract(row)
+                made[field] = extract(row, regions)
             yield snapshot.key(item, name), snapshot.line(made)

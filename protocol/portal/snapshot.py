@@ -43,6 +43,7 @@ class CardItem(Message):
     until: Moment | None = None
     replacement: Card | None = None
     receiver: Receiver | None = None
+    region: Slug | None = None
     parental_level: Annotated[int, Field(ge=0, le=18)] | None = None
 
 

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,14 @@ def test_ended_subscriptions_are_left_out_from_the_moment_that_was_named(store: 
     assert dict(Spelling(None, int(NOW) + 9).lines(rows(store)))[key] is not None
 
 
+def test_a_region_goes_by_its_name(store: Store) -> None:
+    with store.database.transaction() as held:
+        held.exec_driver_sql("UPDATE cards SET region = 3 WHERE address = 7")
+    spelt = dict(Spelling({"card": ("region",)}, int(NOW)).lines(replace(rows(store), regions={3: "north"})))
+    regions = {card["card"]: card["region"] for card in map(json.loads, filter(None, spelt.values()))}
+    assert regions == {"000000000075": "north", "000000000083": None}
+
+
 def test_what_a_card_has_not_is_null(store: Store) -> None:
     found = dict(Spelling(None, int(NOW)).lines(rows(store)))
     card = json.loads(found[snapshot.key("card", "000000000083")] or "{}")
@@ -75,5 +84,6 @@ def test_what_a_card_has_not_is_null(store: Store) -> None:
         "until": None,
         "replacement": None,
         "receiver": None,
+        "region": None,
         "parental_level": 0,
     }
