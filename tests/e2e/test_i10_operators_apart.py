@@ -74,7 +74,7 @@ class Scene:
         rows: list[Any] = []
         async for block in self.desk.ledger.copy(ROBBED):
             rows += [*block.cards, *block.offers, *block.subscriptions]
-        return [tuple(row) for row in rows]
+        return [tuple(row) for row in rows] + list(await self.desk.ledger.messages([ROBBED]))
 
     async def records(self, command_id: str) -> list[dict[str, Any]]:
         return [one async for one, _ in self.desk.ledger.audit_export() if one.get("id") == command_id]

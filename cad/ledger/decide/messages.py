@@ -110,7 +110,9 @@ def _fault_of_window(start: int, end: int, now: float) -> str | None:
         return "ends_at: it must lie in the future"
     if end <= start:
         return "ends_at: it must lie after starts_at"
-    if end - now > LASTS_MAX_S:
+    if start - now > LASTS_MAX_S:
+        return f"starts_at: it must lie within {LASTS_MAX_S // DAY_S} days from now"
+    if end - start > LASTS_MAX_S:
         return f"ends_at: a message is sent for {LASTS_MAX_S // DAY_S} days at most"
     return None
 

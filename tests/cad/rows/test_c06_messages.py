@@ -151,6 +151,7 @@ def test_a_fingerprint_to_one_card_a_service_and_all(customers: HandHeadend) -> 
         ("message put", {"ends_at": "2020-01-01T00:00:00Z"}, "invalid"),
         ("message put", {"starts_at": "2026-12-02T00:00:00Z", "ends_at": "2026-12-02T00:00:00Z"}, "invalid"),
         ("message put", {"starts_at": "2027-06-01T00:00:00Z"}, "invalid"),
+        ("message put", {"starts_at": "2026-12-02T00:00:00Z", "ends_at": "2027-06-01T00:00:00Z"}, "invalid"),
         ("card message", {"card": KASPNETS}, "unknown_card"),
         ("card fingerprint", {"service": "weather"}, "unknown_service"),
         ("message withdraw", {"message": "nothing"}, "unknown_message"),
