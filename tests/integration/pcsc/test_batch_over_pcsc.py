@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from cad.cli.exit_codes import ExitCode
 from cad.ledger import stock as ledger_stock
 from cad.stock.transport_keys import write_delivery
 from cards import pcsc
+from cards.globalplatform.card_state import TRIES_MAX
 from cards.globalplatform.chip import Chip
 from cards.globalplatform.commands import CardLifeCycle
 from cards.readers.state import CardPresence
@@ -27,6 +29,7 @@ from emm.plan import Right
 from protocol import card_number
 from tests.support.batch_hand import BatchProgram, Hand, batch_program
 from tests.support.cards import NOW, ecm, emm
+from tests.support.globalplatform import POLICY, TRANSPORT, static_keys
 from tests.support.stock import chip_in, delivery, serial
 from tests.support.stock_daemon import StockDaemon, stock_daemon
 from tests.support.waiting import wait_until
@@ -180,3 +183,36 @@ def test_one_card_by_itself(place, pcscd):
     assert "leave its count and first number" in refused.stderr
     slot.remove()
     assert chips[1].state.personal.identity.issuer == "Karjaa TV"
+
+
+def test_wrong_keys_cost_no_try_and_a_blocked_chip_is_told_apart_from_a_foreign_one(place, pcscd):
+    """The same wrong command three times over: the chip is put aside at the first, and not asked again."""
+    folder, _, chips, _ = place
+    settings = load(folder / "cad.toml")
+    master = keystore.load(settings.keys)
+    wrong = delivery(CHIPS, master)
+    wrong.put(serial(0).hex().upper(), static_keys(TRANSPORT, b"of another chip"))
+    write_delivery(folder / "wrong.keys", wrong)
+    write_delivery(folder / "other.keys", delivery(1, master))
+
+    def provision(keys: str, chip: Chip) -> str:
+        with VirtualSlot(chip, port=pcscd.ports[0]):
+            wait_until(lambda: pcsc.list_readers()[0].presence is CardPresence.PRESENT, what="the card to be seen")
+            command = [sys.executable, "-m", "cad", "card", "provision", "--operator", "karjaa", "--config"]
+            command += [str(folder / "cad.toml"), "--transport-keys", str(folder / keys)]
+            done = subprocess.run(command, capture_output=True, text=True, env=pcscd.environment, cwd=folder)
+        wait_until(lambda: pcsc.list_readers()[0].presence is CardPresence.EMPTY, what="the reader to be empty")
+        assert done.returncode == ExitCode.CARD, done.stderr
+        return done.stderr
+
+    said = [provision("wrong.keys", chips[0]) for _ in range(3)]
+    assert "our key set 30 is not the one on this card" in said[0]
+    assert all("was put aside" in words for words in said[1:])
+    assert [one.tries_left for one in chips[0].state.key_sets] == [TRIES_MAX]
+    assert "is not in delivery" in provision("other.keys", chips[1])
+    blocked = chips[2].state
+    blocked = replace(blocked, key_sets=(replace(blocked.key_sets[0], tries_left=0),))
+    chips[2]._manager_file.write(blocked.encode())
+    chips[2].close()
+    chips[2] = Chip.open(folder / "chip-2", POLICY)
+    assert "blocked key set 30" in provision("d17.keys", chips[2])

@@ -221,13 +221,32 @@ def test_a_card_of_another_system_is_said_with_exit_code_10(cad, make_card, inse
     assert len(CardsDocument.model_validate_json(both.stdout).failures) == 1
 
 
+HOLDER = """
+import sys
+from cards import pcsc
+with pcsc.connect(sys.argv[1]) as connection, connection.transaction():
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
 def test_a_program_that_holds_the_card_is_named_and_the_card_read_when_it_lets_go(cad, pcscd, make_card, insert):
     insert(make_card(ADDRESS))
-    with pcsc.connect(pcscd.readers[0]) as connection, connection.transaction():
-        done = cad("card", "read")
-        assert done.returncode == 10
-        assert "another program uses the card alone" in done.stderr
-        assert f"(process {os.getpid()})" in done.stderr
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDER, pcscd.readers[0]],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=pcscd.environment,
+    ) as holder:
+        try:
+            assert holder.stdout.readline() == b"held\n"
+            done = cad("card", "read")
+            assert done.returncode == 10
+            assert "another program uses the card alone" in done.stderr
+            assert f"(process {holder.pid})" in done.stderr
+            holder.communicate(timeout=30)
+        finally:
+            holder.kill()
     assert cad("card", "read").returncode == 0
 
 
