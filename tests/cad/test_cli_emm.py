@@ -160,7 +160,8 @@ def test_a_table_for_people(capsys: pytest.CaptureFixture[str], tmp_path: Path) 
     file.write_bytes(b"".join(SECTIONS + SHARED))
     code, out, _ = decode(capsys, file)
     assert code == 0
-    for words in ("card 999999999991", "group 48225308", "all cards", "3 of 3", "sections: 13 EMMs, 13 different"):
+    count = len({*SECTIONS, *SHARED})
+    for words in ("card 999999999991", "group 48225308", "all cards", "3 of 3", f": {count} EMMs, {count} different"):
         assert words in out
 
 
