@@ -1,4 +1,4 @@
-"""A box of chips becomes a box of cards: the real pcscd, two readers at the same time, a real ledger, a clumsy hand."""
+"""A box of chips becomes a box of cards (M5): the real pcscd, two readers at once, a real ledger, a clumsy hand."""
 
 import csv
 import json

@@ -1,4 +1,4 @@
-"""The subscriber's PIN: on the reader's keypad where it has one, else on the terminal, and nowhere else.
+"""The subscriber's PIN: on the reader's keypad where it has one, else on the terminal, and nowhere else (C6).
 
 vpcd knows no keypad. So SCardControl, the lowest edge, is played here by hand: a keypad that reads the structure it is
 given, puts in the digits that "the person" types, and sends the command through the real pcscd.
