@@ -115,7 +115,6 @@ class Daemon:
         """Open the ledger, derive what is on the air, listen, connect. Raises as `serve` says."""
         settings = self._settings
         self.ledger = await self._open_ledger()
-        self.clock.remember(self.ledger.highest_time)
         self.on_air = OnAir(settings, self._ladder, self.ledger, self.clock, self.metrics, self.health, self.supervisor)
         await self._guard_period()
         self.ledger.promise = self.on_air.promise
@@ -209,7 +208,13 @@ class Daemon:
             audit_key=self._ladder.audit_key(),
             grants=Grants.from_settings(self._settings),
             clock=self.clock,
+            time_after=self._time_after,
         )
+
+    def _time_after(self, seen: float) -> float:
+        """Return the time, now that it is known how late it has been already."""
+        self.clock.remember(seen)
+        return self.clock.now()
 
     async def _close_ledger(self) -> None:
         for task in ("ledger", "upkeep", "due", "outbox", "intake", "events", "snapshots", "snapshot pages"):

@@ -10,6 +10,7 @@ import httpx
 
 from cad.cli.options import DEFAULT_CONFIG, DEFAULT_SOCKET
 from cad.errors import (
+    BackupError,
     CadError,
     CatalogueChangedError,
     CatalogueFileError,
@@ -30,6 +31,7 @@ ERRORS: Final[dict[str, type[Exception]]] = {
     "NotFoundError": NotFoundError,
     "QuestionError": QuestionError,
     "AuditBroken": CheckFailedError,
+    "BackupError": BackupError,
     "CatalogueChangedError": CatalogueChangedError,
     "CatalogueError": CatalogueFileError,
     "LedgerUnavailable": LedgerError,

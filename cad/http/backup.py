@@ -7,7 +7,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 Take = Callable[[], AsyncGenerator[bytes, None]]
-"""Yields the pieces of a backup. Raises LedgerUnavailable, before the first piece or when it is not to be used."""
+"""Yields the pieces of a backup. Raises LedgerUnavailable or BackupError, also when it is not to be used after all."""
 
 
 def backup_routes(take: Take) -> list[Route]:

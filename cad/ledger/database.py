@@ -11,6 +11,7 @@ import structlog
 from sqlalchemy import Connection, Engine, insert, text, update
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 
+from cad.errors import BackupError
 from cad.ledger import engine, schema
 from cad.ledger.errors import LedgerUnavailable
 
@@ -116,19 +117,19 @@ class Database:
         """Let the file stay as it is while commits go on in the log alone; return a token, a descriptor and its size.
 
         What the file holds then is the ledger of this moment, whole. The descriptor is for `os.pread` only.
-        Raises LedgerUnavailable, also when the file is frozen already.
+        Raises LedgerUnavailable, or BackupError when the file is frozen already.
         """
         if self.fault is not None:
             raise self.fault
         if self._frozen is not None:
-            raise LedgerUnavailable("a backup is being taken already", "wait until it is done")
+            raise BackupError("a backup is being taken already; wait until it is done")
         try:
             self._pragma("wal_autocheckpoint = 0")
             ((busy, *_),) = self._pragma("wal_checkpoint(TRUNCATE)")
         except sqlite3.Error as error:
             raise engine.unavailable(error, self.path) from error
         if busy:
-            raise LedgerUnavailable("another process uses the ledger", "end whatever has the file open")
+            raise BackupError("another process uses the ledger; end whatever has the file open")
         if self._descriptor is None:
             self._descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
         self._frozen = object()

@@ -6,12 +6,14 @@ import math
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Self, TypeVar
 
 from sqlalchemy import Connection
 
 from cad.air.roster import CardBlock, RightBlock
+from cad.errors import BackupError
 from cad.frame.clock import Clock
 from cad.ledger import copying, history, messages, reading, upkeep
 from cad.ledger.batch import Batch
@@ -35,10 +37,8 @@ from cad.ledger.model import (
 )
 from cad.ledger.store import Store
 
-AUDIT_STEP: Final = 2_000
 BACKUP_STEP: Final = 1 << 20
 CHANGES_STEP: Final = 5_000
-MESSAGE_STEP: Final = 5_000
 RECOVER_FIRST_S: Final = 0.5
 RECOVER_MAX_S: Final = 30.0
 
@@ -90,8 +90,9 @@ class Ledger:
         clock: Clock,
         promise: Promiser = no_promise,
         options: LedgerOptions | None = None,
+        time_after: Callable[[float], float] | None = None,
     ) -> Self:
-        """Open the file, or begin one.
+        """Open the file, or begin one. `time_after`: as for `Store.open`.
 
         Raises LedgerUnavailable, or LedgerRefused when the file is not for this program or this key.
         """
@@ -99,7 +100,7 @@ class Ledger:
         store = Store(path, audit_key, options or LedgerOptions())
         executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ledger")
         try:
-            await loop.run_in_executor(executor, store.open, grants, clock.now())
+            await loop.run_in_executor(executor, store.open, grants, clock.now(), time_after)
         except BaseException:
             executor.shutdown()
             raise
@@ -316,7 +317,7 @@ class Ledger:
             return await self._run(self._store.read, lambda held: messages.named(held, message))
         now, after, blocks = self._clock.now(), 0, list[list[tuple[int, int, int]]]()
         while block := await self._run(
-            self._store.read, lambda held, at=after: messages.holders(held, message, now, at, MESSAGE_STEP)
+            self._store.read, lambda held, at=after: messages.holders(held, message, now, at, CHANGES_STEP)
         ):
             after = block[-1][0]
             blocks.append(block)
@@ -340,7 +341,7 @@ class Ledger:
     async def backup(self) -> AsyncGenerator[bytes, None]:
         """Yield the ledger of this moment as one file, piece by piece, while orders go on being taken.
 
-        Raises LedgerUnavailable, also at the end, when the file did not stand still meanwhile.
+        Raises LedgerUnavailable; BackupError, also at the end, when the file did not stand still meanwhile.
         """
         now = self._clock.now()
         token, descriptor, size = await self._run(self._store.freeze, now)
@@ -348,7 +349,7 @@ class Ledger:
             for offset in range(0, size, BACKUP_STEP):
                 piece = await asyncio.to_thread(os.pread, descriptor, BACKUP_STEP, offset)
                 if not self._store.database.is_frozen(token) or len(piece) != min(BACKUP_STEP, size - offset):
-                    raise LedgerUnavailable("the ledger did not stand still for the backup", "take it again")
+                    raise BackupError("the ledger did not stand still for the backup; take it again")
                 yield piece
         finally:
             if not self._closed:
@@ -365,14 +366,14 @@ class Ledger:
         unless accepted, when the chain itself tells that records had been lost before a start of the daemon.
         """
         check = await self._run(self._store.begin_check, head)
-        while rows := await self._run(self._store.read, _audit_rows(check.head.seq)):
+        while rows := await self._run(self._store.read, partial(reading.audit_rows, after=check.head.seq)):
             check.take(rows)
             await asyncio.sleep(0)
         return check.finish(accept_rollbacks=accept_rollbacks)
 
     async def audit_export(self, after: int = 0) -> AsyncIterator[tuple[dict[str, Any], str]]:
         """Yield each record above a seq as a mapping with its MAC in hexadecimal, in order. Does not verify."""
-        while rows := await self._run(self._store.read, _audit_rows(after)):
+        while rows := await self._run(self._store.read, partial(reading.audit_rows, after=after)):
             after = rows[-1][0]
             for _, record, mac in rows:
                 yield json.loads(record), bytes(mac).hex()
@@ -396,7 +397,3 @@ class Ledger:
             self._store.events_changed = False
             self.on_events()
         return result
-
-
-def _audit_rows(after: int) -> Callable[[Any], list[tuple[int, str, bytes]]]:
-    return lambda connection: reading.audit_rows(connection, after, AUDIT_STEP)

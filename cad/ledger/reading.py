@@ -28,6 +28,7 @@ from cad.ledger.working import SAID_S, OfferRow, SubscriptionRow, rights_of, tra
 
 BLOCK: Final = 50_000
 CHANGES_SHOWN: Final = 20
+AUDIT_STEP: Final = 2_000
 
 _cards, _subscriptions, _changes, _airs = schema.cards.c, schema.subscriptions.c, schema.changes.c, schema.airs.c
 _OPERATORS: Final[BindParameter[Any]] = bindparam("operators", expanding=True)
@@ -282,7 +283,7 @@ def pending(connection: Connection, after: int, limit: int) -> list[OutboxMessag
     return [OutboxMessage(*row) for row in connection.execute(statement)]
 
 
-def audit_rows(connection: Connection, after: int, limit: int) -> list[tuple[int, str, bytes]]:
+def audit_rows(connection: Connection, after: int, limit: int = AUDIT_STEP) -> list[tuple[int, str, bytes]]:
     """Return records of the audit chain above a seq, in order."""
     table = schema.audit
     statement = select(table.c.seq, table.c.record, table.c.mac).where(table.c.seq > after)

@@ -76,8 +76,10 @@ class Store:
         """The end of the audit chain."""
         return self._counters.head
 
-    def open(self, grants: Grants, now: float) -> None:
+    def open(self, grants: Grants, now: float, time_after: Callable[[float], float] | None = None) -> None:
         """Open or begin the ledger, look for signs of an older copy put back, and follow the grants.
+
+        `time_after` tells the time anew, given the latest one that the ledger has seen: a wrong clock gets no record.
 
         Raises LedgerUnavailable or LedgerRefused.
         """
@@ -85,6 +87,8 @@ class Store:
         self._begin(now)
         with self.database.transaction() as connection:
             self._load_counters(connection, now)
+        if time_after is not None:
+            now = time_after(self.highest_time)
         self._check_anchor(now)
         self._begin_history(grants, now)
         self.apply_grants(grants, now)

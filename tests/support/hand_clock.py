@@ -30,6 +30,10 @@ class HandClock(ManualClock):
         self._guarded.believe()
 
     @property
+    def suspect(self) -> str | None:  # type: ignore[override]
+        return self._guarded.suspect
+
+    @property
     def wall(self) -> float:
         """What the machine's clock says."""
         return self._wall()

@@ -12,11 +12,13 @@ from cad.frame.clock import SystemClock
 from cad.frame.supervisor import Supervisor
 from cad.ledger.errors import AuditBroken, LedgerUnavailable
 from cad.ledger.ledger import Ledger
-from cad.ledger.model import CardChange, NoPromise, OutboxMessage, Promise
+from cad.ledger.model import CardChange, Grants, NoPromise, OutboxMessage, Promise
 from cad.ledger.store import FILE_NAME
 from protocol.portal.events import REPLY_TYPE
+from tests.support.clock import ManualClock
 from tests.support.eventually import eventually
-from tests.support.ledgers import GRANTS, KEY, Air, assign, codes, offer, refresh, statuses, subscribe
+from tests.support.hand_clock import HandClock
+from tests.support.ledgers import GRANTS, KEY, NOW, Air, assign, codes, offer, refresh, statuses, subscribe
 
 
 @pytest.fixture
@@ -141,3 +143,21 @@ async def test_an_order_given_up_by_its_caller_is_carried_out_and_its_reply_goes
     await asyncio.gather(waiting, return_exceptions=True)
     assert codes(await ledger.commit([refresh()])) == ["ok"]
     assert [one.payload.split(b'"')[3] for one in replies(told)] == [b"assign-1", b"refresh-1"]
+
+
+async def test_a_clock_that_is_wrong_at_the_start_gets_no_record(tmp_path: Path) -> None:
+    first = await Ledger.open(tmp_path / FILE_NAME, audit_key=KEY, grants=GRANTS, clock=ManualClock(NOW))
+    await first.close()
+    # A hundred years ahead, and changed settings, which are put on record at once.
+    clock = HandClock(NOW + 100 * 366 * 86_400.0)
+
+    def time_after(seen: float) -> float:
+        clock.remember(seen)
+        return clock.now()
+
+    again = await Ledger.open(
+        tmp_path / FILE_NAME, audit_key=KEY, grants=Grants({}), clock=clock, time_after=time_after
+    )
+    assert clock.suspect
+    assert again.highest_time < NOW + 60
+    await again.close()
