@@ -99,6 +99,7 @@ async def test_whoever_hangs_up_leaves_nothing_frozen(ledger: Ledger) -> None:
         await ledger.witness_time()
 
 
+@pytest.mark.slow
 def test_what_is_put_back_lets_no_version_fall_and_keeps_what_was_there(tmp_path: Path) -> None:
     folder = tmp_path / "state"
     store = open_store(folder)
@@ -132,6 +133,7 @@ def test_what_is_put_back_lets_no_version_fall_and_keeps_what_was_there(tmp_path
     held.close()
 
 
+@pytest.mark.slow
 def test_into_an_empty_place_and_over_a_damaged_ledger(tmp_path: Path) -> None:
     store = open_store(tmp_path / "state")
     take(store, assign())
@@ -172,6 +174,7 @@ def test_what_is_not_whole_is_refused_before_anything_is_touched(tmp_path: Path,
         backup.verify(backup.look(path), KEY)
 
 
+@pytest.mark.slow
 def test_another_key_another_head_and_another_sum_are_refused(tmp_path: Path) -> None:
     store = open_store(tmp_path / "state")
     take(store, assign())

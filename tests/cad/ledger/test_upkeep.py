@@ -56,6 +56,7 @@ def test_after_a_restore_versions_jump_beyond_what_cards_may_have_seen(store: St
     assert revision(store) >= jumped + 1 + LedgerOptions().restore_margin
 
 
+@pytest.mark.slow
 def test_a_card_that_the_copy_put_back_does_not_know_does_not_begin_again(tmp_path: Path) -> None:
     folder = tmp_path / "state"
     store = open_store(folder)
