@@ -2,9 +2,10 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import date, datetime, time, timedelta
-from typing import Any, Final
+from functools import partial
+from typing import Any, Final, TypeVar
 from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection
@@ -15,7 +16,7 @@ from cad.ledger import history
 from cad.ledger.batch import Batch
 from cad.ledger.ledger import Ledger
 from cad.ledger.store import HISTORY_SINCE
-from cad.reports.spans import CARD, CardSpans, Names, cards
+from cad.reports.spans import CARD, CardSpans, Names, What, cards
 from config.settings import OperatorSettings, Settings
 from protocol import card_number
 
@@ -24,6 +25,7 @@ JUST_NOW_S: Final = 0.001
 """What stood just before a moment is counted; what has begun this instant counts as well."""
 
 Document = dict[str, Any]
+T = TypeVar("T")
 
 
 class ReportDesk:
@@ -42,8 +44,8 @@ class ReportDesk:
     async def changes(self, first: str, last: str, operator: str | None = None) -> AsyncIterator[Document]:
         """Yield each activation and deactivation from the first day to the last, by operator and card, in order."""
         for one, begin, end in await self.check(first, last, operator):
-            async for found in self._cards(one):
-                for document in _turns(found, one.id, begin, end):
+            async for turns in self._each(one, partial(_turns, one.id, begin, end)):
+                for document in turns:
                     yield document
 
     async def check(
@@ -79,9 +81,9 @@ class ReportDesk:
             raise QuestionError(f"{day} has not begun yet in {operator.time_zone}")
         moment = min(_begin(day + timedelta(1), operator), now + JUST_NOW_S)
         await self._see_history(moment)
-        counted: Counter[tuple[str, str]] = Counter()
-        async for found in self._cards(operator):
-            counted.update(found.open_at(moment))
+        counted: Counter[What] = Counter()
+        async for part in self._each(operator, partial(_count, moment)):
+            counted.update(part)
         return {
             "operator": operator.id,
             "as_of": spell(moment),
@@ -99,8 +101,8 @@ class ReportDesk:
         if moment < since:
             raise QuestionError(f"the history of this ledger begins on {spell(since)}; ask for a later day")
 
-    async def _cards(self, operator: OperatorSettings) -> AsyncIterator[CardSpans]:
-        """Yield all cards of an operator; the work on them is done beside the event loop."""
+    async def _each(self, operator: OperatorSettings, job: Callable[[Iterator[CardSpans]], T]) -> AsyncIterator[T]:
+        """Yield what `job` makes of the cards of an operator, some at a time, beside the event loop."""
         names = await self._names(operator)
         held: list[Any] = []
         after = -1, -1
@@ -108,13 +110,10 @@ class ReportDesk:
             after = block[-1].address, block[-1].seq
             held += block
             # The last card of a block may go on in the next one.
-            last = held[-1].address
-            whole = [row for row in held if row.address != last]
-            held = [row for row in held if row.address == last]
-            for found in await asyncio.to_thread(_listed, whole, names):
-                yield found
-        for found in cards(held, names):
-            yield found
+            whole = [row for row in held if row.address != after[0]]
+            held = held[len(whole) :]
+            yield await asyncio.to_thread(_on_cards, job, whole, names)
+        yield job(cards(held, names))
 
     async def _names(self, operator: OperatorSettings) -> Names:
         network = next(one for one in self._settings().networks if one.id == operator.network)
@@ -126,23 +125,27 @@ def _following(operator: str, address: int, seq: int) -> Callable[[Batch, Connec
     return lambda _, held: history.block(held, operator, address, seq)
 
 
-def _listed(rows: list[Any], names: Names) -> list[CardSpans]:
-    return list(cards(rows, names))
+def _on_cards(job: Callable[[Iterator[CardSpans]], T], rows: list[Any], names: Names) -> T:
+    return job(cards(rows, names))
 
 
-def _turns(found: CardSpans, operator: str, begin: float, end: float) -> list[Document]:
-    number = card_number.spell(found.address)
+def _count(moment: float, found: Iterator[CardSpans]) -> Counter[What]:
+    return Counter(what for one in found for what in one.open_at(moment))
+
+
+def _turns(operator: str, begin: float, end: float, found: Iterator[CardSpans]) -> list[Document]:
     return [
         {
             "at": spell(at),
             "operator": operator,
-            "card": number,
+            "card": card_number.spell(one.address),
             "what": what,
             "name": name,
             "change": "activated" if on else "deactivated",
-            "command": found.commands.get(at) or None,
+            "command": one.commands.get(at) or None,
         }
-        for at, (what, name), on in found.turns(begin, end)
+        for one in found
+        for at, (what, name), on in one.turns(begin, end)
     ]
 
 
