@@ -124,7 +124,7 @@ class NoticeTurns:
     def pop(self, now: float) -> NoticeTurn | None:
         """Decide whether a section goes out now, and reckon it as sent."""
         self._fill(now)
-        if self._free_bits <= 0:
+        if self._free_bits <= 0 or not self._rate_bps:
             return None
         if not self._sending:
             self._begin(self._time.present)
