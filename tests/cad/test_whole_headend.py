@@ -336,7 +336,10 @@ class WholeHeadend(RuleBasedStateMachine):
         self.image, self.model, self.was_put_back = None, model, True
         self.contents.clear()
         self.air.start()
-        self.compare()
+        if self.clock.suspect:
+            # So old a copy makes the machine's clock look wrong: the daemon says so, and the operator knows better.
+            self.clock.believe()
+        self.wake()
 
     @rule()
     def cycle(self) -> None:
