@@ -12,7 +12,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Final
 
-from cad.cli.client import DaemonClient
+from cad.cli.shell.client import DaemonClient
 from cad.stock.desk import DaemonNumbers
 from cad.stock.journal import Journal
 from cad.stock.line import News, ProductionLine

@@ -5,7 +5,7 @@ from typing import IO
 
 import click
 
-from cad.cli.options import config_option, daemon_options, socket_option
+from cad.cli.shell.options import config_option, daemon_options, socket_option
 
 
 @click.group("audit")
@@ -20,8 +20,8 @@ def verify(config: Path, socket_path: Path | None, as_json: bool) -> None:
 
     Exit code 4 when it does not verify.
     """
-    from cad.cli.client import daemon
-    from cad.cli.output import console, document, show_json
+    from cad.cli.shell.client import daemon
+    from cad.cli.shell.output import console, document, show_json
 
     with daemon(config, socket_path) as client:
         found = client.get("/v1/audit/verify")
@@ -37,7 +37,7 @@ def verify(config: Path, socket_path: Path | None, as_json: bool) -> None:
 @socket_option
 def export(output: IO[str], config: Path, socket_path: Path | None) -> None:
     """Write every record as one line of JSON, in order, to standard output or to a file."""
-    from cad.cli.client import daemon
+    from cad.cli.shell.client import daemon
 
     with daemon(config, socket_path) as client:
         for line in client.lines("/v1/audit/export"):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cad.cli.options import config_option, daemon_options, json_option
+from cad.cli.shell.options import config_option, daemon_options, json_option
 
 if TYPE_CHECKING:
     from cad.ledger.backup import Copy
@@ -24,8 +24,8 @@ def command(file: Path, config: Path, socket_path: Path | None, as_json: bool) -
     Beside it stands FILE.sha256. Keep the audit head that is shown apart from the backup: it proves later that the
     copy is the one taken now. Keys and settings are not in it.
     """
-    from cad.cli.client import daemon
-    from cad.cli.output import console, document, show_json
+    from cad.cli.shell.client import daemon
+    from cad.cli.shell.output import console, document, show_json
     from cad.errors import BackupError
     from cad.ledger import backup
 
@@ -68,7 +68,7 @@ def restore_command(file: Path, spelt_head: str | None, yes: bool, config: Path,
     """
     from cad import keystore
     from cad.app import make_state_dir
-    from cad.cli.output import console, document, show_json
+    from cad.cli.shell.output import console, document, show_json
     from cad.frame.lifecycle import StateLock
     from cad.ledger import backup
     from cad.ledger.model import AuditHead, Grants

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from cad.cli.options import daemon_options
+from cad.cli.shell.options import daemon_options
 
 
 @click.command("check")
@@ -18,8 +18,8 @@ def command(deep: bool, config: Path, socket_path: Path | None, as_json: bool) -
     Exit code 3 when the settings cannot be used, 4 when a check fails. LOOK is advice and does not fail.
     """
     from cad import checks
-    from cad.cli.client import daemon
-    from cad.cli.output import console, show_json, table
+    from cad.cli.shell.client import daemon
+    from cad.cli.shell.output import console, show_json, table
     from config.load import load
 
     settings = load(config)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from cad.cli.options import daemon_options
+from cad.cli.shell.options import daemon_options
 
 
 @click.command("clock")
@@ -17,8 +17,8 @@ def command(believe: bool, yes: bool, config: Path, socket_path: Path | None, as
     A clock that jumps is not believed, because a time that has gone to the cards cannot be taken back: a card ignores
     everything older. Look at the machine's clock first; only then --believe.
     """
-    from cad.cli.client import daemon
-    from cad.cli.output import console, document, show_json
+    from cad.cli.shell.client import daemon
+    from cad.cli.shell.output import console, document, show_json
 
     with daemon(config, socket_path) as client:
         if believe:

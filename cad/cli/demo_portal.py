@@ -7,8 +7,8 @@ import json
 import click
 from rich.console import Console
 
-from cad.cli.demo import Narrator
 from cad.demo import sandbox
+from cad.demo.narrator import Narrator
 from cad.demo.sandbox import CARD_TOPIC, CLOCK_TOPIC, SET_TOPIC, Sandbox
 from cad.demo.sandbox_place import OPERATORS, first_card
 from cad.frame import clock as clocks

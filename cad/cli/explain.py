@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from cad.cli.options import daemon_options
+from cad.cli.shell.options import daemon_options
 
 
 @click.command("explain")
@@ -16,8 +16,8 @@ def command(card: str, channel: str | None, config: Path, socket_path: Path | No
 
     CHANNEL is the id of a service in the settings.
     """
-    from cad.cli.client import daemon
-    from cad.cli.output import console, document, show_json
+    from cad.cli.shell.client import daemon
+    from cad.cli.shell.output import console, document, show_json
     from protocol import card_number
 
     number = card_number.spell(card_number.parse(card))

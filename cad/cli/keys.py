@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cad.cli.options import config_option, json_option
+from cad.cli.shell.options import config_option, json_option
 
 if TYPE_CHECKING:
     from config.settings import KeysSettings
@@ -71,7 +71,7 @@ def import_transport(
     Several components are joined by exclusive-or. Destroy the vendor's file and the components afterwards.
     """
     from cad import keystore
-    from cad.cli.output import show_json
+    from cad.cli.shell.output import show_json
     from cad.stock.transport_keys import import_vendor_file, write_delivery
     from config.load import load
 
@@ -113,7 +113,7 @@ def receiver(number: str, is_serial: bool, out: Path, config: Path, as_json: boo
     The maker writes both into the receiver, which never gives the key out, and destroys the file. No key is shown.
     """
     from cad import keystore
-    from cad.cli.output import show_json
+    from cad.cli.shell.output import show_json
     from cards import receiver_file
     from config.load import load
     from emm.keys import KeyLadder
@@ -136,7 +136,7 @@ def receiver(number: str, is_serial: bool, out: Path, config: Path, as_json: boo
 
 def _show(settings: "KeysSettings", fingerprint: str, as_json: bool) -> None:
     from cad import keystore
-    from cad.cli.output import show_json
+    from cad.cli.shell.output import show_json
 
     if as_json:
         in_file = {"file": str(settings.file)}

@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 
 import click
 
-from cad.cli.exit_codes import ExitCode, code_of
+from cad.cli.shell.exit_codes import ExitCode, code_of
 
 EXTRAS: Final = {"smartcard": "pcsc", "iotcore": "demo", "pkcs11": "pkcs11", "reportlab": "labels"}
 
@@ -25,33 +25,37 @@ COMMANDS: Final[dict[str, Entry]] = {
     "audit": Entry("cad.cli.audit:group", "Verify or export the record of every command."),
     "backup": Entry("cad.cli.backup:command", "Write the ledger to a file while the daemon goes on."),
     "card": Entry(
-        "cad.cli.card:group",
+        "cad.cli.cards.card:group",
         "Read a card in a reader, or make cards.",
         attached=(
-            *(f"cad.cli.card_make:{name}_command" for name in ("provision", "batch", "stock", "labels")),
-            "cad.cli.card_verify:command",
-            "cad.cli.card_verify:refresh_command",
-            "cad.cli.card_explain:command",
-            "cad.cli.card_pin:group",
-            "cad.cli.card_gui:command",
+            *(f"cad.cli.cards.make:{name}_command" for name in ("provision", "batch", "stock", "labels")),
+            "cad.cli.cards.verify:command",
+            "cad.cli.cards.verify:refresh_command",
+            "cad.cli.cards.explain:command",
+            "cad.cli.cards.pin:group",
+            "cad.cli.cards.gui:command",
         ),
     ),
     "carousel": Entry(
-        "cad.cli.carousel:group", "See or simulate what is sent when.", attached=("cad.cli.carousel_top:command",)
+        "cad.cli.air.carousel:group",
+        "See or simulate what is sent when.",
+        attached=("cad.cli.air.carousel_top:command",),
     ),
     "check": Entry("cad.cli.check:command", "Check the settings; with --deep all that the daemon needs."),
     "clock": Entry("cad.cli.clock:command", "Show the daemon's time, or have it believe the machine's clock."),
     "demo": Entry("cad.cli.demo:command", "Show the main job on embedded defaults."),
-    "emm": Entry("cad.cli.emm:group", "Decode EMMs."),
+    "emm": Entry("cad.cli.air.emm:group", "Decode EMMs."),
     "explain": Entry("cad.cli.explain:command", "Say why a card can see a channel or not."),
-    "field": Entry("cad.cli.field:group", "Work on cards without network."),
+    "field": Entry("cad.cli.cards.field:group", "Work on cards without network."),
     "keys": Entry("cad.cli.keys:group", "Make the master key, or show its fingerprint."),
-    "offer": Entry("cad.cli.offer:group", "List offers, or load a whole catalogue."),
-    "probe": Entry("cad.cli.probe:command", "Listen to a transport stream: what do receivers really get?"),
-    "message": Entry("cad.cli.message:group", "See the messages and fingerprints that are on the air."),
-    "monitor-camd": Entry("cad.cli.monitor_camd:command", "Let a monitoring receiver watch with a card in a reader."),
-    "multiplex": Entry("cad.cli.multiplex:group", "Choose the multiplexer that carries a stream."),
-    "reader": Entry("cad.cli.reader:group", "List or watch card readers."),
+    "offer": Entry("cad.cli.offers.offer:group", "List offers, or load a whole catalogue."),
+    "probe": Entry("cad.cli.air.probe:command", "Listen to a transport stream: what do receivers really get?"),
+    "message": Entry("cad.cli.air.message:group", "See the messages and fingerprints that are on the air."),
+    "monitor-camd": Entry(
+        "cad.cli.air.monitor_camd:command", "Let a monitoring receiver watch with a card in a reader."
+    ),
+    "multiplex": Entry("cad.cli.air.multiplex:group", "Choose the multiplexer that carries a stream."),
+    "reader": Entry("cad.cli.cards.reader:group", "List or watch card readers."),
     "report": Entry("cad.cli.report:group", "Count active cards, list what was activated, or compare with a portal."),
     "restore": Entry("cad.cli.backup:restore_command", "Put a backup in place of the ledger."),
     "serve": Entry("cad.cli.serve:command", "Run the daemon."),

@@ -9,7 +9,7 @@ from typing import IO, Any
 
 import click
 
-from cad.cli.options import Decorator, config_option, daemon_options, json_option, socket_option
+from cad.cli.shell.options import Decorator, config_option, daemon_options, json_option, socket_option
 
 CHANGE_COLUMNS = ("at", "operator", "card", "what", "name", "change", "command")
 ACTIVE_COLUMNS = ("day", "operator", "as_of", "what", "name", "cards")
@@ -35,8 +35,8 @@ def active(day: str, operator: str | None, as_csv: bool, config: Path, socket_pa
 
     Of a day that is not over, as it is now. A card that is suspended, lost or dead opens nothing.
     """
-    from cad.cli.client import daemon
-    from cad.cli.output import console, show_json, table
+    from cad.cli.shell.client import daemon
+    from cad.cli.shell.output import console, show_json, table
 
     with daemon(config, socket_path) as client:
         found = client.get("/v1/reports/active", day=day, **_of(operator))
@@ -69,7 +69,7 @@ def changes(
 
     Lines of values with commas between; with --json one object a line. By operator and card, and in order of time.
     """
-    from cad.cli.client import daemon
+    from cad.cli.shell.client import daemon
 
     question = {"from": first, "to": last} | _of(operator)
     with daemon(config, socket_path) as client:
@@ -88,7 +88,7 @@ def changes(
 @socket_option
 def snapshot(operator: str, output: IO[str], config: Path, socket_path: Path | None) -> None:
     """Write all that an operator has, as of one moment: one item a line, as the portal's snapshot has them."""
-    from cad.cli.client import daemon
+    from cad.cli.shell.client import daemon
 
     with daemon(config, socket_path) as client:
         for line in client.lines("/v1/snapshot", operator=operator):
@@ -105,8 +105,8 @@ def differences(file: IO[str], operator: str, config: Path, socket_path: Path | 
     Items are as `cad report snapshot` writes them; of each only the fields that it names are compared. Exit code 4 when
     there are differences.
     """
-    from cad.cli.client import daemon
-    from cad.cli.output import console, document, show_json
+    from cad.cli.shell.client import daemon
+    from cad.cli.shell.output import console, document, show_json
     from cad.errors import CheckFailedError
     from cad.resync.comparing import compare, read_view
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from cad.cli.options import config_option
+from cad.cli.shell.options import config_option
 
 
 @click.command("serve")

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from cad.cli.options import daemon_options
+from cad.cli.shell.options import daemon_options
 
 
 @click.command("status")
@@ -15,8 +15,8 @@ def command(config: Path, socket_path: Path | None, as_json: bool) -> int:
 
     Exit code 4 when something does not hold.
     """
-    from cad.cli.client import daemon
-    from cad.cli.output import show_json
+    from cad.cli.shell.client import daemon
+    from cad.cli.shell.output import show_json
 
     with daemon(config, socket_path) as client:
         found = client.get("/v1/status")
@@ -28,7 +28,7 @@ def command(config: Path, socket_path: Path | None, as_json: bool) -> int:
 
 
 def _show(found: dict[str, Any]) -> None:
-    from cad.cli.output import console, document, table
+    from cad.cli.shell.output import console, document, table
 
     out = console()
     health = found["health"]

@@ -27,7 +27,7 @@ class Numbers(Protocol):
 
 
 class Client(Protocol):
-    """The part of `cad.cli.client.DaemonClient` that is used."""
+    """The part of `cad.cli.shell.client.DaemonClient` that is used."""
 
     def post(self, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]: ...
 

@@ -16,7 +16,7 @@ from click.testing import CliRunner
 
 from cad import keystore
 from cad.cli import main as cli_main
-from cad.cli.exit_codes import CODE_OF_ERROR, ExitCode, code_of
+from cad.cli.shell.exit_codes import CODE_OF_ERROR, ExitCode, code_of
 from cad.errors import AlreadyRunningError, CadError
 from cad.frame import logs
 from cards import receiver_file

@@ -6,8 +6,9 @@ import click
 import pytest
 from rich.console import Console
 
-from cad.cli.card_options import choose_aid, choose_reader, settings_if_any
-from cad.cli.card_report import (
+from cad.cli.cards.options import choose_aid, choose_reader, settings_if_any
+from cad.cli.cards.reader import _line
+from cad.cli.cards.report import (
     CardDocument,
     CardsDocument,
     EventDocument,
@@ -16,9 +17,8 @@ from cad.cli.card_report import (
     event_document,
     reader_document,
 )
-from cad.cli.card_view import card_view
-from cad.cli.exit_codes import ExitCode, code_of
-from cad.cli.reader import _line
+from cad.cli.cards.view import card_view
+from cad.cli.shell.exit_codes import ExitCode, code_of
 from cards.application import DEFAULT_AID
 from cards.atr import build
 from cards.errors import AmbiguousReaderError, CardUnresponsiveError, NoCardError, NoReaderError, PcscError, VpcdError
@@ -97,14 +97,14 @@ def test_the_application_is_that_of_the_option_else_of_the_settings():
 
 
 def test_settings_are_used_where_there_are_any(tmp_path, monkeypatch):
-    monkeypatch.setattr("cad.cli.card_options.DEFAULT_CONFIG", tmp_path / "absent")
+    monkeypatch.setattr("cad.cli.cards.options.DEFAULT_CONFIG", tmp_path / "absent")
     assert settings_if_any(None) is None
     path = tmp_path / "cad.toml"
     path.write_text(
         '[mqtt]\nhost="x"\n[keys]\nfile="/x"\npassphrase_file="/y"\n[ca]\nca_system_id=1\n[[networks]]\nid="a"\n'
     )
     assert settings_if_any(path).ca.ca_system_id == 1
-    monkeypatch.setattr("cad.cli.card_options.DEFAULT_CONFIG", path)
+    monkeypatch.setattr("cad.cli.cards.options.DEFAULT_CONFIG", path)
     assert settings_if_any(None).ca.ca_system_id == 1
 
 
@@ -232,8 +232,8 @@ def test_the_examples_of_the_page_are_documents():
 
 
 def test_every_command_and_option_stands_in_the_page():
-    from cad.cli.card import group as card
-    from cad.cli.reader import group as reader
+    from cad.cli.cards.card import group as card
+    from cad.cli.cards.reader import group as reader
 
     text = PAGE.read_text(encoding="utf-8")
     for group in (card, reader):

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from cad.cli import main as cli_main
-from cad.cli.carousel import SimulatedDocument
+from cad.cli.air.carousel import SimulatedDocument
 
 SMALL = ("--cards", "500", "--bytes", "100", "--kbps", "10", "--hours", "0.05")
 

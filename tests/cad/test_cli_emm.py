@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from cad import keystore
 from cad.cli import main as cli_main
-from cad.cli.emm import DecodedDocument
-from cad.cli.section_files import Form, open_sections
+from cad.cli.air.emm import DecodedDocument
+from cad.cli.air.section_files import Form, open_sections
 from config.load import load
 from emm.keys import KeyLadder
 from emm.message import Version

@@ -14,9 +14,9 @@ import httpx
 import pytest
 
 from cad.cli import main as cli_main
-from cad.cli import offer as cli_offer
-from cad.cli import offer_file
-from cad.cli.exit_codes import ExitCode
+from cad.cli.offers import file as offer_file
+from cad.cli.offers import offer as cli_offer
+from cad.cli.shell.exit_codes import ExitCode
 from cad.frame import logs
 from cad.frame.clock import SystemClock
 from cad.frame.metrics import Metrics

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from cad.cli.monitor_camd import command
+from cad.cli.air.monitor_camd import command
 from cad.errors import ListenError
 from cad.frame import logs
 from cad.monitor_camd import (
@@ -306,7 +306,7 @@ def test_a_ca_system_id_that_is_none_is_refused(number: str) -> None:
 
 
 def test_without_settings_the_ca_system_id_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cad.cli.card_options.DEFAULT_CONFIG", Path("/nonexistent/cad.toml"))
+    monkeypatch.setattr("cad.cli.cards.options.DEFAULT_CONFIG", Path("/nonexistent/cad.toml"))
     done = CliRunner().invoke(command, ["--password-file", "x"], env={"CAD_CONFIG": None})
     assert done.exit_code == 2
     assert "--ca-system-id, or the headend's settings" in done.output

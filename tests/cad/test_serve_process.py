@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from cad import keystore
-from cad.cli.exit_codes import ExitCode
+from cad.cli.shell.exit_codes import ExitCode
 from config.load import load
 
 pytestmark = pytest.mark.slow

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from cad import keystore
-from cad.cli.client import DaemonClient
+from cad.cli.shell.client import DaemonClient
 from cad.stock.batch_file import BatchOrder
 from cad.stock.desk import DaemonNumbers
 from cad.stock.journal import Journal

@@ -9,8 +9,8 @@ import sys
 
 import atheris
 
-with atheris.instrument_imports(include=["emm", "cad.cli.section_files"]):
-    from cad.cli.section_files import open_sections
+with atheris.instrument_imports(include=["emm", "cad.cli.air.section_files"]):
+    from cad.cli.air.section_files import open_sections
     from emm.errors import AuthenticationError, DecodeError
     from emm.message import SECTION_MAX, EmmKind, build_head, parse_emm
     from emm.notices.content import build_content, build_part, parse_content, parse_part

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any, Literal
 
-from cad.cli.exit_codes import code_of
+from cad.cli.shell.exit_codes import code_of
 from cad.field.report import ReportDocument
 from cad.field.work import Card, FieldWork
 from cad.frame.logs import redact_text

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import pytest
 from rich.console import Console
 
-from cad.cli.verdict_view import verdict_view
+from cad.cli.cards.verdict_view import verdict_view
 from cad.errors import DaemonUnreachableError, NotFoundError, StateError
 from cad.field.api import HeadendApi
 from cad.field.laptop import Laptop

@@ -6,11 +6,11 @@ from pathlib import Path
 import click
 import pytest
 
-from cad.cli.card_gui import command as gui
-from cad.cli.card_verify import command as verify
-from cad.cli.card_verify import refresh_command as refresh
-from cad.cli.exit_codes import ExitCode
-from cad.cli.field import group as field
+from cad.cli.cards.field import group as field
+from cad.cli.cards.gui import command as gui
+from cad.cli.cards.verify import command as verify
+from cad.cli.cards.verify import refresh_command as refresh
+from cad.cli.shell.exit_codes import ExitCode
 from cad.field.report import LineDocument, ReportDocument
 from cad.technicians.people import Act, Person
 from cards.verify import PASSING, Code

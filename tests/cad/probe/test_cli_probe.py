@@ -21,8 +21,8 @@ from pydantic import BaseModel
 from rich.console import Console
 
 from cad.cli import main as cli_main
-from cad.cli.exit_codes import ExitCode
-from cad.cli.probe_view import alarm_line, report
+from cad.cli.air.probe_view import alarm_line, report
+from cad.cli.shell.exit_codes import ExitCode
 from cad.frame import logs
 from cad.probe.metrics import ProbeMetrics
 from cad.probe.report import ProbeDocument

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from cad.cli.batch_view import LiveView, Pace
-from cad.cli.exit_codes import ExitCode
+from cad.cli.cards.batch_view import LiveView, Pace
 from cad.cli.main import run
+from cad.cli.shell.exit_codes import ExitCode
 from cad.stock import results
 from cad.stock.journal import ChipRecord
 from cad.stock.line import Happening, News
@@ -83,7 +83,7 @@ def test_stock_is_shown_and_a_missing_daemon_is_said(place: Path, capsys: pytest
     assert run(command) == ExitCode.UNREACHABLE
     assert "no daemon runs" in capsys.readouterr().err
     with stock_daemon(place) as daemon:
-        from cad.cli.client import DaemonClient
+        from cad.cli.shell.client import DaemonClient
         from cad.stock.desk import DaemonNumbers
 
         client = DaemonClient(daemon.socket)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cad.cli.batch_view import JsonView, LineView, Pace
+from cad.cli.cards.batch_view import JsonView, LineView, Pace
 from cad.errors import NumbersUsedUpError
 from cad.stock import results
 from cad.stock.journal import Journal

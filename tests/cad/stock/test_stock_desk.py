@@ -6,7 +6,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from cad.cli.client import DaemonClient
+from cad.cli.shell.client import DaemonClient
 from cad.errors import DaemonUnreachableError, NumbersUsedUpError, StockRefusedError
 from cad.stock.desk import DaemonNumbers, PatientNumbers
 from tests.support.stock_daemon import StockDaemon, stock_daemon

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from cad import keystore
-from cad.cli.exit_codes import ExitCode
+from cad.cli.shell.exit_codes import ExitCode
 from cad.ledger import stock as ledger_stock
 from cad.stock.transport_keys import write_delivery
 from cards import pcsc

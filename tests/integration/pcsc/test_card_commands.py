@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from cad.cli.card_report import CardDocument, CardsDocument, EventDocument, ReadersDocument
+from cad.cli.cards.report import CardDocument, CardsDocument, EventDocument, ReadersDocument
 from cards import pcsc
 from cards.memory.contents import CardKeys
 from cards.readers.names import card_names

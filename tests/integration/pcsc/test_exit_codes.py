@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cad.cli.exit_codes import ExitCode
+from cad.cli.shell.exit_codes import ExitCode
 from tests.support.laptop import TechnicianLaptop, make_card
 from tests.support.technician import KAISA
 

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 import pytest
 
 from cad.cli import main
-from cad.cli.exit_codes import ExitCode
+from cad.cli.shell.exit_codes import ExitCode
 from cards import pcsc
 from cards.readers.pin_pad import MODIFY, VERIFY
 from cards.session import CardSession

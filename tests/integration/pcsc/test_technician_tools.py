@@ -11,8 +11,8 @@ import httpx
 import pytest
 from playwright.async_api import Page, async_playwright, expect
 
-from cad.cli.exit_codes import ExitCode
-from cad.cli.technician_options import field_work
+from cad.cli.cards.technician_options import field_work
+from cad.cli.shell.exit_codes import ExitCode
 from cad.field.api import ANSWER_S, CONNECT_S
 from cad.field.report import ReportDocument
 from cad.field.work import FieldWork

@@ -6,8 +6,8 @@ from typing import Any, Final
 
 import click
 
-from cad.cli.exit_codes import ExitCode
-from cad.cli.options import daemon_options
+from cad.cli.shell.exit_codes import ExitCode
+from cad.cli.shell.options import daemon_options
 
 LOADING_TIMEOUT_S: Final = 3600.0
 
@@ -29,9 +29,9 @@ def list_command(
     as_json: bool,
 ) -> None:
     """Show what is sold, under its headings: kinds, products, terms, and how many subscriptions run."""
-    from cad.cli.client import daemon
-    from cad.cli.offer_view import listing
-    from cad.cli.output import console, show_json
+    from cad.cli.offers.view import listing
+    from cad.cli.shell.client import daemon
+    from cad.cli.shell.output import console, show_json
 
     parameters = {} if operator is None else {"operator": operator}
     with daemon(config, socket_path) as client:
@@ -58,10 +58,10 @@ def load_command(
     Exit codes: 0 done, or nothing to do; 4 the headend would refuse something, nothing was done; 8 the operator is
     unknown; 11 FILE cannot be used; 12 the offers changed in between, load again; 130 the answer was no.
     """
-    from cad.cli.client import daemon
-    from cad.cli.offer_file import read
-    from cad.cli.offer_view import comparison
-    from cad.cli.output import console, show_json
+    from cad.cli.offers.file import read
+    from cad.cli.offers.view import comparison
+    from cad.cli.shell.client import daemon
+    from cad.cli.shell.output import console, show_json
 
     asks = not (yes or dry_run)
     if asks and (as_json or not sys.stdin.isatty()):

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from cad.cli.options import daemon_options
+from cad.cli.shell.options import daemon_options
 
 
 @click.command("top")
@@ -17,8 +17,8 @@ def command(once: bool, every_s: float, config: Path, socket_path: Path | None, 
     """Show rate, rings and backlog of every multiplex, live; Ctrl-C ends."""
     from rich.live import Live
 
-    from cad.cli.client import daemon
-    from cad.cli.output import console, document, show_json
+    from cad.cli.shell.client import daemon
+    from cad.cli.shell.output import console, document, show_json
 
     out = console()
     with daemon(config, socket_path) as client:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import click
 
-from cad.cli.options import json_option
-from cad.cli.technician_options import load_file, technician_option
+from cad.cli.cards.technician_options import load_file, technician_option
+from cad.cli.shell.options import json_option
 
 
 @click.group("field")
@@ -27,7 +27,7 @@ def group() -> None:
 @json_option
 def fetch_command(numbers: tuple[str, ...], file: Iterable[str] | None, technician: Path, as_json: bool) -> None:
     """Take a signed extract of the ledger along; it expires by itself. Without --card: all cards of the operator."""
-    from cad.cli.output import console, document, show_json
+    from cad.cli.shell.output import console, document, show_json
     from cad.field.api import HeadendApi
     from cad.field.laptop import Laptop
     from cad.frame import clock as clocks
@@ -69,8 +69,8 @@ def send_command(technician: Path, as_json: bool) -> int:
 
     A conflict is shown, and nothing is overwritten: the ledger is changed by orders alone.
     """
-    from cad.cli.exit_codes import ExitCode
-    from cad.cli.output import console, show_json, table
+    from cad.cli.shell.exit_codes import ExitCode
+    from cad.cli.shell.output import console, show_json, table
     from cad.field.api import HeadendApi
     from cad.field.laptop import Laptop
 
@@ -104,7 +104,7 @@ def send_command(technician: Path, as_json: bool) -> int:
 @json_option
 def show_command(technician: Path, as_json: bool) -> None:
     """Show the extract taken along, and what waits to be sent."""
-    from cad.cli.output import console, document, show_json
+    from cad.cli.shell.output import console, document, show_json
     from cad.field.laptop import Laptop
     from cad.frame import clock as clocks
     from cad.frame.clock import SystemClock

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from cad.cli.exit_codes import ExitCode
-from cad.cli.options import json_option
+from cad.cli.shell.exit_codes import ExitCode
+from cad.cli.shell.options import json_option
 
 if TYPE_CHECKING:
     from cad.probe.report import Expected
@@ -159,8 +159,8 @@ def _stopped_by_signals(watch: "Watch", live: bool) -> Iterator[None]:
 @contextlib.contextmanager
 def _showing(as_json: bool, ends: bool) -> Iterator[Callable[["Look"], None]]:
     """What is done with each report before the last."""
-    from cad.cli.output import console
-    from cad.cli.probe_view import alarm_line, report
+    from cad.cli.air.probe_view import alarm_line, report
+    from cad.cli.shell.output import console
 
     def lines(look: "Look") -> None:
         for alarm in (*look.began, *look.over):
@@ -184,8 +184,8 @@ def _showing(as_json: bool, ends: bool) -> Iterator[Callable[["Look"], None]]:
 
 
 def _show_last(last: "Look", as_json: bool, ends: bool) -> None:
-    from cad.cli.output import console, show_json
-    from cad.cli.probe_view import report
+    from cad.cli.air.probe_view import report
+    from cad.cli.shell.output import console, show_json
 
     if not as_json:
         console().print(report(last.found))

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cad.cli.card_options import aid_option, choose_aid, choose_reader, names_option, settings_if_any
-from cad.cli.options import json_option
-from cad.cli.technician_options import reader_option
+from cad.cli.cards.options import aid_option, choose_aid, choose_reader, names_option, settings_if_any
+from cad.cli.cards.technician_options import reader_option
+from cad.cli.shell.options import json_option
 
 if TYPE_CHECKING:
     from cards.session import CardSession
@@ -45,7 +45,7 @@ def change_command(reader: str | None, aid: bytes | None, config: Path | None, a
 
 
 def _work(reader: str | None, aid: bytes, as_json: bool, *, change: bool) -> None:
-    from cad.cli.output import show_json
+    from cad.cli.shell.output import show_json
     from cad.frame.core_dumps import forbid_core_dumps
     from cards import pcsc
     from cards.readers.pin_pad import Feature

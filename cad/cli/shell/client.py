@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import httpx
 
-from cad.cli.options import DEFAULT_CONFIG, DEFAULT_SOCKET
+from cad.cli.shell.options import DEFAULT_CONFIG, DEFAULT_SOCKET
 from cad.errors import (
     BackupError,
     CadError,

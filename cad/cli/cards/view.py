@@ -7,9 +7,9 @@ from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
-from cad.cli.card_report import CardDocument, LetterDocument, RightDocument, VersionDocument, calendar_of, rfc3339
-from cad.cli.notice_view import spell_notice
-from cad.cli.output import table
+from cad.cli.air.notice_view import spell_notice
+from cad.cli.cards.report import CardDocument, LetterDocument, RightDocument, VersionDocument, calendar_of, rfc3339
+from cad.cli.shell.output import table
 
 if TYPE_CHECKING:
     from config.settings import Settings

@@ -7,7 +7,7 @@ from typing import Any, Final
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from cad.cli.output import table
+from cad.cli.shell.output import table
 
 _MARKS: Final = {"new": "+", "changed": "~", "withdrawn": "-", "unchanged": " "}
 _ELSEWHERE: Final = frozenset({"names", "heading", "kind", "products", "terms", "choose"})

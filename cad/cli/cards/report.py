@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from cad.cli.notice_view import NoticeDocument, notice_document
+from cad.cli.air.notice_view import NoticeDocument, notice_document
 from cards.data_objects import HeldLetter, HeldRight
 from cards.readers.names import card_names
 from cards.readers.pin_pad import Feature

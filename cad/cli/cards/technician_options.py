@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from cad.cli.options import Decorator
+from cad.cli.shell.options import Decorator
 
 if TYPE_CHECKING:
     from cad.field.work import FieldWork

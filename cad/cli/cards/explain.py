@@ -2,7 +2,7 @@
 
 import click
 
-from cad.cli.options import json_option
+from cad.cli.shell.options import json_option
 
 
 @click.command("explain")
@@ -10,7 +10,7 @@ from cad.cli.options import json_option
 @json_option
 def command(word: str, as_json: bool) -> None:
     """Say what the status word SW (four hexadecimal digits, such as 9201) means, and what to do about it."""
-    from cad.cli.output import console, show_json, table
+    from cad.cli.shell.output import console, show_json, table
 
     try:
         sw = int(word.removeprefix("0x").replace(" ", ""), 16)

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from cad.cli.card_options import aid_option, choose_aid, names_option, settings_if_any
-from cad.cli.options import json_option
+from cad.cli.cards.options import aid_option, choose_aid, names_option, settings_if_any
+from cad.cli.shell.options import json_option
 
 if TYPE_CHECKING:
-    from cad.cli.card_report import EventDocument
+    from cad.cli.cards.report import EventDocument
     from cad.frame.clock import Clock
     from cards.readers.state import ReaderEvent
 
@@ -30,8 +30,8 @@ def group() -> None:
 @json_option
 def list_command(aid: bytes | None, config: Path | None, as_json: bool) -> None:
     """List the readers and what is in each."""
-    from cad.cli.card_report import ReadersDocument, reader_document
-    from cad.cli.output import console, show_json, table
+    from cad.cli.cards.report import ReadersDocument, reader_document
+    from cad.cli.shell.output import console, show_json, table
     from cards import pcsc
     from cards.atr import names_application
 
@@ -71,7 +71,7 @@ def watch_command(seconds: float | None, aid: bytes | None, config: Path | None,
 
     With --json one document a line.
     """
-    from cad.cli.card_report import event_document
+    from cad.cli.cards.report import event_document
     from cad.frame.clock import SystemClock
     from cards.atr import names_application
 

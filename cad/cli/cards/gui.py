@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from cad.cli.technician_options import field_work, offline_option, technician_option
+from cad.cli.cards.technician_options import field_work, offline_option, technician_option
 
 
 @click.command("gui")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from cad.cli.card_options import (
+from cad.cli.cards.options import (
     aid_option,
     choose_aid,
     choose_reader,

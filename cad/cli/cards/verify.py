@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cad.cli.card_options import choose_reader
-from cad.cli.options import json_option
-from cad.cli.technician_options import field_work, offline_option, reader_option, technician_option
+from cad.cli.cards.options import choose_reader
+from cad.cli.cards.technician_options import field_work, offline_option, reader_option, technician_option
+from cad.cli.shell.options import json_option
 
 if TYPE_CHECKING:
     from cad.field.report import ReportDocument
@@ -66,8 +66,8 @@ def _watch(work: "FieldWork", wanted: str | None, count: int | None, as_json: bo
     """Card after card; what goes wrong with one is said, and the next may come."""
     import queue
 
-    from cad.cli.exit_codes import ExitCode, code_of
-    from cad.cli.verdict_view import BELLS
+    from cad.cli.cards.verdict_view import BELLS
+    from cad.cli.shell.exit_codes import ExitCode, code_of
     from cards import pcsc
     from cards.readers.state import ReaderEvent, ReaderEventKind
     from cards.readers.watch import ReaderWatch
@@ -106,8 +106,8 @@ def _watch(work: "FieldWork", wanted: str | None, count: int | None, as_json: bo
 
 
 def _show(report: "ReportDocument", as_json: bool, on_one_line: bool = False) -> None:
-    from cad.cli.output import console, show_json
-    from cad.cli.verdict_view import verdict_view
+    from cad.cli.cards.verdict_view import verdict_view
+    from cad.cli.shell.output import console, show_json
 
     if as_json and on_one_line:
         click.echo(report.model_dump_json())
@@ -128,6 +128,6 @@ def _hand_in(work: "FieldWork", as_json: bool) -> None:
 
 
 def _code(report: "ReportDocument") -> int:
-    from cad.cli.exit_codes import ExitCode
+    from cad.cli.shell.exit_codes import ExitCode
 
     return ExitCode.OK if report.passed else ExitCode.CHECK_FAILED

@@ -12,11 +12,11 @@ from typing import Any, BinaryIO, Final, Literal
 import click
 from pydantic import BaseModel, ConfigDict
 
-from cad.cli.exit_codes import ExitCode
-from cad.cli.notice_view import NoticePartDocument, part_documents, spell_part
-from cad.cli.options import config_option, json_option
-from cad.cli.output import console, show_json, table
-from cad.cli.section_files import Form, open_sections
+from cad.cli.air.notice_view import NoticePartDocument, part_documents, spell_part
+from cad.cli.air.section_files import Form, open_sections
+from cad.cli.shell.exit_codes import ExitCode
+from cad.cli.shell.options import config_option, json_option
+from cad.cli.shell.output import console, show_json, table
 from emm.errors import EmmError
 from emm.keys import KeyLadder
 from emm.message import FORMAT, NOTICE_FORMAT, EmmKind, SealedEmm, parse_emm

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from cad.cli.options import daemon_options
+from cad.cli.shell.options import daemon_options
 
 
 @click.group("message")
@@ -20,8 +20,8 @@ def list_command(config: Path, socket_path: Path | None, as_json: bool) -> None:
 
     The text is not shown: it is the operator's and the subscriber's. Sending is counted from the daemon's start.
     """
-    from cad.cli.client import daemon
-    from cad.cli.output import console, show_json, table
+    from cad.cli.shell.client import daemon
+    from cad.cli.shell.output import console, show_json, table
 
     with daemon(config, socket_path) as client:
         found = client.get("/v1/messages")

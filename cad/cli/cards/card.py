@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cad.cli.card_options import aid_option, choose_aid, choose_reader, names_option, settings_if_any
-from cad.cli.options import json_option
+from cad.cli.cards.options import aid_option, choose_aid, choose_reader, names_option, settings_if_any
+from cad.cli.shell.options import json_option
 
 if TYPE_CHECKING:
-    from cad.cli.card_report import CardDocument
+    from cad.cli.cards.report import CardDocument
     from cards.pcsc import Connection
     from cards.software_card import SoftwareCard
     from config.settings import Settings
@@ -31,8 +31,8 @@ def group() -> None:
 @json_option
 def read_command(reader: str | None, all_readers: bool, aid: bytes | None, config: Path | None, as_json: bool) -> int:
     """Show a card's number, state, versions, rights and messages."""
-    from cad.cli.card_view import card_view
-    from cad.cli.output import console, show_json
+    from cad.cli.cards.view import card_view
+    from cad.cli.shell.output import console, show_json
     from cards import pcsc
 
     if reader is not None and all_readers:
@@ -85,7 +85,7 @@ def soft_command(
 
 
 def _read(connection: "Connection", aid: bytes, settings: "Settings | None") -> "CardDocument":
-    from cad.cli.card_report import card_document
+    from cad.cli.cards.report import card_document
     from cad.frame.clock import SystemClock
     from cards.errors import WrongCardError
     from cards.readers.names import card_names
@@ -104,10 +104,10 @@ def _read(connection: "Connection", aid: bytes, settings: "Settings | None") -> 
 
 def _read_all(readers: list[str], aid: bytes, settings: "Settings | None", as_json: bool) -> int:
     """Read all cards at the same time; the exit code is that of a card error when one could not be read."""
-    from cad.cli.card_report import CardsDocument, FailureDocument
-    from cad.cli.card_view import card_view
-    from cad.cli.exit_codes import ExitCode
-    from cad.cli.output import console, show_json
+    from cad.cli.cards.report import CardsDocument, FailureDocument
+    from cad.cli.cards.view import card_view
+    from cad.cli.shell.exit_codes import ExitCode
+    from cad.cli.shell.output import console, show_json
     from cards import pcsc
     from cards.errors import CardsError, NoCardError
     from cards.readers.pool import ReaderPool

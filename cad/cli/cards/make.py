@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from cad.cli.card_options import choose_reader
-from cad.cli.options import daemon_options
+from cad.cli.cards.options import choose_reader
+from cad.cli.shell.options import daemon_options
 
 if TYPE_CHECKING:
-    from cad.cli.batch_view import View
-    from cad.cli.client import DaemonClient
+    from cad.cli.cards.batch_view import View
+    from cad.cli.shell.client import DaemonClient
     from cad.frame.clock import Clock
     from cad.stock.batch_file import BatchOrder
     from cad.stock.desk import Numbers
@@ -122,8 +122,8 @@ def batch_command(
 @daemon_options
 def stock_command(config: Path, socket_path: Path | None, as_json: bool) -> None:
     """Show the batches of cards that were made or begun, and how many of them are assigned."""
-    from cad.cli.client import daemon
-    from cad.cli.output import console, show_json, table
+    from cad.cli.shell.client import daemon
+    from cad.cli.shell.output import console, show_json, table
 
     with daemon(config, socket_path) as client:
         found = client.get("/v1/stock")
@@ -159,7 +159,7 @@ def _run_line(
     *,
     again: bool,
 ) -> int:
-    from cad.cli.batch_view import Pace
+    from cad.cli.cards.batch_view import Pace
     from cad.stock.line import ProductionLine
     from cad.stock.maker import Maker
     from cards import pcsc
@@ -193,8 +193,8 @@ def _run_line(
 
 
 def _view(pace: Any, clock: "Clock", as_json: bool) -> "View":
-    from cad.cli.batch_view import JsonView, LineView, LiveView
-    from cad.cli.output import console
+    from cad.cli.cards.batch_view import JsonView, LineView, LiveView
+    from cad.cli.shell.output import console
 
     if as_json:
         return JsonView(pace)
@@ -203,7 +203,7 @@ def _view(pace: Any, clock: "Clock", as_json: bool) -> "View":
 
 def _close(order: "BatchOrder", made: int, file: Path, chips: Any, as_json: bool) -> int:
     """Say how the batch stands; the exit code tells whether it is complete."""
-    from cad.cli.exit_codes import ExitCode
+    from cad.cli.shell.exit_codes import ExitCode
 
     aside = {chip.serial: chip.aside for chip in chips if chip.aside is not None}
     if as_json:
@@ -230,7 +230,7 @@ def _write_labels(result: Path, output: Path, sheet: str, issuer: str) -> int:
 
 @contextmanager
 def _numbers(config: Path, socket_path: Path | None) -> "Iterator[tuple[DaemonClient, Numbers]]":
-    from cad.cli.client import daemon
+    from cad.cli.shell.client import daemon
     from cad.stock.desk import DaemonNumbers, PatientNumbers
 
     with daemon(config, socket_path) as client:
@@ -277,7 +277,7 @@ def _order_of_one(serial: str, operator: str, delivery: Path, issuer: str | None
 
 
 def _show_card(chip: "ChipRecord", already: bool, as_json: bool) -> None:
-    from cad.cli.output import show_json
+    from cad.cli.shell.output import show_json
     from protocol import card_number
 
     number = card_number.spell(chip.address)

@@ -5,8 +5,8 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from cad.cli.card_view import local
-from cad.cli.output import table
+from cad.cli.cards.view import local
+from cad.cli.shell.output import table
 from cad.field.report import ReportDocument
 
 BELLS = {True: "\a", False: "\a\a\a"}

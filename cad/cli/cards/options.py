@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cad.cli.options import DEFAULT_CONFIG, Decorator
+from cad.cli.shell.options import DEFAULT_CONFIG, Decorator
 
 if TYPE_CHECKING:
     from cards.readers.state import ReaderState

@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
-from cad.cli.output import console
+from cad.cli.shell.output import console
 from cad.stock.line import Happening, News
 
 _STYLE: Final = {

@@ -7,8 +7,8 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 from rich.table import Table
 
-from cad.cli.options import json_option
-from cad.cli.output import console, show_json, table
+from cad.cli.shell.options import json_option
+from cad.cli.shell.output import console, show_json, table
 from emm.pacer import PACKINGS, cost_bits
 from emm.rotation.arithmetic import recommended_kbps
 from emm.rotation.policy import CarouselPolicy

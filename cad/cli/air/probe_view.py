@@ -5,7 +5,7 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from cad.cli.output import spell, table
+from cad.cli.shell.output import spell, table
 from cad.probe.report import AlarmDocument, ClassDocument, ProbeDocument, ServiceDocument
 
 

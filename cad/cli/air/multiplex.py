@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from cad.cli.options import daemon_options
+from cad.cli.shell.options import daemon_options
 
 
 @click.group("multiplex")
@@ -23,8 +23,8 @@ def switch(multiplex: str, to: str, yes: bool, config: Path, socket_path: Path |
     The stream is opened there first, and only then closed on the other. Where it cannot be opened within takeover_s,
     nothing is changed and the exit code is 12. The choice holds until the multiplexer fails, or the daemon restarts.
     """
-    from cad.cli.client import daemon
-    from cad.cli.output import console, document, show_json
+    from cad.cli.shell.client import daemon
+    from cad.cli.shell.output import console, document, show_json
 
     if not yes:
         click.confirm(f"Is what the {to} of {multiplex} sends what receivers get?", abort=True)

@@ -1,0 +1,1 @@
+"""What all commands share: options, the daemon's socket, output, exit codes."""
