@@ -1,7 +1,8 @@
 """`cad reader`: the PC/SC readers of this machine."""
 
+import contextlib
 import queue
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -77,27 +78,26 @@ def watch_command(seconds: float | None, aid: bytes | None, config: Path | None,
 
     wanted = choose_aid(aid, settings_if_any(config))
     clock = SystemClock()
-    for event in _events(clock, seconds):
-        document = event_document(event, clock.now(), names_application(event.atr, wanted))
-        click.echo(document.model_dump_json() if as_json else _line(document))
+    # Ctrl-C is the orderly end, wherever it meets the program: waiting for an event or telling one.
+    with contextlib.suppress(KeyboardInterrupt), contextlib.closing(_events(clock, seconds)) as events:
+        for event in events:
+            document = event_document(event, clock.now(), names_application(event.atr, wanted))
+            click.echo(document.model_dump_json() if as_json else _line(document))
 
 
-def _events(clock: "Clock", seconds: float | None) -> "Iterator[ReaderEvent]":
-    """The events of a watch, until the time is over or the person presses Ctrl-C."""
+def _events(clock: "Clock", seconds: float | None) -> "Generator[ReaderEvent, None, None]":
+    """The events of a watch, until the time is over."""
     from cards import pcsc
     from cards.readers.watch import ReaderWatch
 
     told: queue.SimpleQueue[ReaderEvent] = queue.SimpleQueue()
     end = None if seconds is None else clock.monotonic() + seconds
     with ReaderWatch(pcsc.Context, told.put):
-        try:
-            while end is None or clock.monotonic() < end:
-                try:
-                    yield told.get(timeout=None if end is None else max(0.0, end - clock.monotonic()))
-                except queue.Empty:
-                    return
-        except KeyboardInterrupt:
-            return
+        while end is None or clock.monotonic() < end:
+            try:
+                yield told.get(timeout=None if end is None else max(0.0, end - clock.monotonic()))
+            except queue.Empty:
+                return
 
 
 def _line(document: "EventDocument") -> str:
