@@ -6,16 +6,16 @@ from typing import Final
 
 _PROC: Final = Path("/proc")
 _LIBRARY: Final = b"/libpcsclite"
-_SHOWN_MAX: Final = 5
+_SHOWN_MAX: Final = 20
 
 
 def other_programs(proc: Path = _PROC) -> tuple[str, ...]:
-    """The processes but this one that have the PC/SC library loaded, as `name (process 123)`; empty where none is seen.
+    """The processes but this one that have the PC/SC library loaded, newest first, as `name (process 123)`.
 
     Which of them holds which card, pcscd tells nobody. Processes of other users are seen by root only.
     """
     found: list[str] = []
-    for folder in sorted(proc.glob("[0-9]*"), key=lambda one: int(one.name)):
+    for folder in sorted(proc.glob("[0-9]*"), key=lambda one: int(one.name), reverse=True):
         if folder.name == str(os.getpid()):
             continue
         try:

@@ -21,7 +21,7 @@ def test_only_other_processes_with_the_library_are_named_in_order(tmp_path: Path
     process(tmp_path, os.getpid(), "cad", library)
     (tmp_path / "32").mkdir()  # it has just ended
     (tmp_path / "self").mkdir()
-    assert other_programs(tmp_path) == ("scdaemon (process 30)", "pcsc_scan (process 900)")
+    assert other_programs(tmp_path) == ("pcsc_scan (process 900)", "scdaemon (process 30)")
 
 
 def test_the_error_names_them(monkeypatch) -> None:
