@@ -10,11 +10,11 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import Connection, Engine, create_engine, event, inspect
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import StaticPool
 
-from cad.ledger import migrations
+from cad.ledger import migrations, schema
 from cad.ledger.errors import LedgerRefused, LedgerUnavailable
 
 APPLICATION_ID: Final = 0x43414431  # "CAD1" in the file's header
@@ -97,17 +97,22 @@ def references_unchecked(connection: Connection) -> Iterator[None]:
 def migrate(connection: Connection) -> None:
     """Bring the tables to the newest schema, in one transaction. Raises LedgerRefused for a schema of the future.
 
-    The caller has references unchecked meanwhile; here they are checked at the end.
+    The caller has references unchecked meanwhile; here they are checked at the end. A file without a table gets the
+    newest schema at once, instead of by way of all that went before.
     """
-    script = ScriptDirectory.from_config(_config())
-    current = MigrationContext.configure(connection).get_current_revision()
+    script = ScriptDirectory.from_config(config := _config())
+    context = MigrationContext.configure(connection)
+    current = context.get_current_revision()
     if current == script.get_current_head():
+        return
+    if current is None and not inspect(connection).get_table_names():
+        schema.metadata.create_all(connection)
+        context.stamp(script, "head")
         return
     if current is not None and current not in {revision.revision for revision in script.walk_revisions()}:
         raise LedgerRefused(
             f"the ledger was written by a newer version of this program (schema {current}); install that version"
         )
-    config = _config()
     config.attributes["connection"] = connection
     command.upgrade(config, "head")
     if broken := connection.exec_driver_sql("PRAGMA foreign_key_check").fetchall():
