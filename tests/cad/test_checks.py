@@ -159,6 +159,7 @@ def fill(path: Path) -> None:
     engine.dispose()
 
 
+@pytest.mark.slow
 def test_a_whole_ledger_is_not_touched(settings: Settings) -> None:
     path = settings.node.state_dir / LEDGER_NAME
     fill(path)
@@ -198,6 +199,7 @@ def test_a_damaged_ledger_is_found(settings: Settings) -> None:
     assert checks.check_ledger(settings.node.state_dir).verdict is Verdict.FAIL
 
 
+@pytest.mark.slow
 def test_a_ledger_in_use_is_left_alone(settings: Settings) -> None:
     path = settings.node.state_dir / LEDGER_NAME
     fill(path)

@@ -230,6 +230,7 @@ def served(config: Path) -> Iterator[ServedDaemon]:
     daemon.stop()
 
 
+@pytest.mark.slow
 def test_status_shows_what_is_wrong_and_what_to_do(
     capsys: pytest.CaptureFixture[str], config: Path, served: ServedDaemon
 ) -> None:
@@ -259,6 +260,7 @@ def test_messages_on_the_air_are_listed_without_their_text(
     assert "12, last never" in " ".join(out.split())
 
 
+@pytest.mark.slow
 def test_explain_carousel_audit_and_clock_ask_the_daemon(
     capsys: pytest.CaptureFixture[str], config: Path, served: ServedDaemon, tmp_path: Path
 ) -> None:

@@ -64,6 +64,7 @@ def test_what_cannot_be_simulated_is_refused(
     assert words in err
 
 
+@pytest.mark.slow
 def test_operators_share_by_weight_and_a_mass_change_of_one_is_its_own(capsys: pytest.CaptureFixture[str]) -> None:
     case = ("--cards", "400", "--kbps", "20", "--changes", "0.5", "--hours", "0.02", "--weight", "1", "--weight", "2")
     one, other = simulated(capsys, *case, "--mass", "150")["figures"]["operators"]

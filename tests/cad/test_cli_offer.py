@@ -132,6 +132,7 @@ def test_a_dry_run_shows_everything_and_does_nothing(desk: Desk) -> None:
     assert desk.followed == []
 
 
+@pytest.mark.slow
 def test_loading_is_a_command_for_each_offer_in_the_audit_with_who_gave_it(desk: Desk) -> None:
     desk.commit(offer(), offer("o2", offer="old"), assign(), subscribe())
     before = len(desk.audit())
@@ -157,6 +158,7 @@ def test_the_unit_lets_the_daemon_see_who_asks() -> None:
     assert not [line for line in unit.splitlines() if line.startswith("PrivateUsers=") and not line.endswith("no")]
 
 
+@pytest.mark.slow
 def test_a_catalogue_that_only_the_daemon_can_refuse_is_refused_in_words(desk: Desk) -> None:
     socket = httpx.HTTPTransport(uds=str(desk.folder / "s"))
     with httpx.Client(transport=socket, base_url="http://cad") as client:
@@ -166,6 +168,7 @@ def test_a_catalogue_that_only_the_daemon_can_refuse_is_refused_in_words(desk: D
         assert client.get("/v1/offers", params={"operator": ""}).status_code == 404
 
 
+@pytest.mark.slow
 def test_loading_again_does_nothing(desk: Desk) -> None:
     assert desk.load("--yes")[0] == ExitCode.OK
     written = len(desk.audit())
@@ -175,6 +178,7 @@ def test_loading_again_does_nothing(desk: Desk) -> None:
     assert set(changes(desk.load_json("--dry-run")[1]).values()) == {"unchanged"}
 
 
+@pytest.mark.slow
 def test_json_and_toml_say_the_same(desk: Desk) -> None:
     desk.load("--yes")
     path = desk.folder / "catalogue.json"
@@ -274,6 +278,7 @@ def test_a_file_that_cannot_be_used_says_every_line(desk: Desk) -> None:
     assert "'operator' stands twice" in desk.load("--yes")[1]
 
 
+@pytest.mark.slow
 def test_offers_that_changed_since_they_were_shown_are_left_alone(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     real = cli_offer._is_done
 

@@ -52,6 +52,7 @@ async def served(tmp_path: Path) -> AsyncIterator[Served]:
     await made.supervisor.stop_all()
 
 
+@pytest.mark.slow
 async def test_health_is_served_on_both_and_control_on_the_unix_socket_only(served: Served) -> None:
     for client in (served.control, served.public):
         assert (await client.get("/livez")).status_code == 200

@@ -38,6 +38,7 @@ def test_over_any_busy_interval_the_shares_approach_the_weights(
                 assert abs(had[one] - had[other]) <= 2 * 600 / weights[one] + 2 * 600 / weights[other]
 
 
+@pytest.mark.slow
 @given(WEIGHTS, st.integers(0, 3))
 @settings(max_examples=10, deadline=None)
 def test_never_sent_changes_of_all_operators_go_out_by_weight(weights: list[float], seed: int) -> None:
@@ -94,6 +95,7 @@ SHARED = Scenario(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("urgent", [True, pytest.param(False, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.slow), pytest.param(3, marks=pytest.mark.slow)])
 def test_promises_hold_for_all_under_a_mass_change_of_one(seed: int, urgent: bool) -> None:

@@ -80,6 +80,7 @@ def test_an_hour_of_changes_that_end_in_a_shortfall_is_said_beforehand() -> None
     assert figures.outlook_at_s < figures.shortfall_at_s <= figures.missed_at_s
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_burst_within_ten_seconds_of_bandwidth_is_in_time(seed: int) -> None:
     """120 changes of at most 164 bytes: 157 kbit, in ten seconds of 20 kbit/s."""

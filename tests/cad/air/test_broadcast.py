@@ -175,6 +175,7 @@ async def test_nothing_is_recorded_when_the_link_breaks_and_all_comes_again() ->
     assert [air.change_seq for air in setting.aired] == [seq]
 
 
+@pytest.mark.slow
 async def test_what_the_multiplexer_may_have_lost_is_sent_again_first() -> None:
     setting = Setting()
     async with setting.running():
@@ -226,6 +227,7 @@ async def test_what_waited_long_for_a_stuck_multiplexer_is_sent_again_first() ->
     assert sorted(air.change_seq for air in setting.aired) == seqs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["section", "packet"])
 async def test_no_second_carries_more_than_is_allocated(mode: str) -> None:
     rate = 50_000

@@ -152,6 +152,7 @@ async def test_after_a_cut_it_comes_back_and_says_so() -> None:
         assert mux.types(connection=2) == SET_UP
 
 
+@pytest.mark.slow
 async def test_a_multiplexer_that_is_switched_off_is_found_again() -> None:
     async with StrictMultiplexer() as mux, running(mux) as run:
         await ready(run.link)
@@ -197,6 +198,7 @@ async def test_a_refused_version_is_followed_by_the_multiplexers_own() -> None:
     assert [line["advice"] for line in logs if "refused" in line] == ["set protocol_version = 3 for this multiplex"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", SET_UP)
 async def test_silence_is_given_up_and_tried_again(kind: int) -> None:
     async with StrictMultiplexer() as mux, running(mux) as run:
@@ -207,6 +209,7 @@ async def test_silence_is_given_up_and_tried_again(kind: int) -> None:
         await ready(run.link)
 
 
+@pytest.mark.slow
 async def test_a_second_client_hangs_and_gives_up_without_harm_to_the_first() -> None:
     async with StrictMultiplexer() as mux, running(mux) as first:
         await ready(first.link)

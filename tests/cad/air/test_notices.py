@@ -82,6 +82,7 @@ async def test_a_notice_goes_out_beside_the_cards_and_is_counted() -> None:
         assert setting.channel.notice_facts(7) == (0, None)
 
 
+@pytest.mark.slow
 async def test_notices_never_take_more_than_their_share_nor_the_rate_more_than_allocated() -> None:
     setting = Setting()
     emms = [SEALER.to_card(address, 1, 7, LONG) for address in range(300)]

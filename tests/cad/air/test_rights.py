@@ -16,6 +16,7 @@ RIGHTS = st.lists(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 40), RIGHTS), max_size=60))
 def test_what_was_put_last_is_found(puts: list[tuple[int, list[Right]]]) -> None:

@@ -83,6 +83,7 @@ def test_typical_sizes_grow_with_the_products() -> None:
     assert sizes[1] < sizes[0] < sizes[2]
 
 
+@pytest.mark.slow
 @given(
     st.dictionaries(
         st.integers(0, 10**11 - 1),

@@ -133,6 +133,7 @@ def test_the_ecm_pid_may_stand_with_a_component() -> None:
     assert box.ecms == [(101, b"\x80\x70\x01x")]
 
 
+@pytest.mark.slow
 @given(cut_lists)
 @settings(max_examples=40, deadline=None)
 def test_a_stream_in_any_pieces_gives_the_same(cuts: list[int]) -> None:

@@ -57,6 +57,7 @@ def sections(stream: bytes, pid: int) -> list[bytes]:
     return found
 
 
+@pytest.mark.slow
 @given(st.lists(st.floats(0.001, 0.5), max_size=30))
 @settings(max_examples=30, deadline=None)
 def test_the_rate_is_constant_however_often_it_is_asked_for(steps: list[float]) -> None:

@@ -150,6 +150,7 @@ async def test_a_half_open_connection_and_one_that_ends_in_the_middle(ecmg: Runn
             await asyncio.sleep(0.01)
 
 
+@pytest.mark.slow
 async def test_a_scrambler_that_takes_no_answers_is_read_no_more_and_cut_off() -> None:
     clock = ManualClock()
     async with running_ecmg(clock=clock) as ecmg, ecmg.scrambler(channel_id=2) as beside, ecmg.scrambler() as scs:

@@ -142,6 +142,7 @@ async def test_a_copy_of_a_card_fails_with_and_without_network(field: Field) -> 
         await field.do(lambda work: work.refresh(copy))
 
 
+@pytest.mark.slow
 async def test_other_cards_are_told_apart(field: Field) -> None:
     await field.headend.set_up(OTHER, product="film", operator="other")
     for address in (OTHER, KAISA + 5):
@@ -187,6 +188,7 @@ async def test_pairing_and_access_are_shown_side_by_side_and_mended(field: Field
     assert card.memory.traits.receiver == receiver(1).number
 
 
+@pytest.mark.slow
 async def test_without_network_the_extract_does_the_same_and_the_queue_is_sent_later(field: Field) -> None:
     await field.fetch()
     card = put_in()

@@ -28,6 +28,7 @@ def dropped() -> "weakref.ref[Knot]":
     return weakref.ref(Knot())
 
 
+@pytest.mark.slow
 def test_what_was_dropped_is_found_when_little_is_under_way() -> None:
     memory.settle()
     gone = dropped()
@@ -36,6 +37,7 @@ def test_what_was_dropped_is_found_when_little_is_under_way() -> None:
     assert gone() is None
 
 
+@pytest.mark.slow
 def test_while_much_is_under_way_not_everything_is_looked_through(monkeypatch: pytest.MonkeyPatch) -> None:
     memory.settle()
     assert gc.get_threshold()[2] == memory.NEVER

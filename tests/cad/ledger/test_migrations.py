@@ -43,6 +43,7 @@ def revision_of(path: Path) -> str | None:
         return MigrationContext.configure(connection).get_current_revision()
 
 
+@pytest.mark.slow
 def test_a_fresh_schema_equals_all_migrations_applied(tmp_path: Path) -> None:
     open_store(tmp_path / "state").close()
     fresh, migrated = tmp_path / "state" / "ledger.db", tmp_path / "migrated.db"
@@ -77,6 +78,7 @@ def test_the_connection_is_set_up_as_decided(tmp_path: Path) -> None:
     assert found == wanted
 
 
+@pytest.mark.slow
 def test_nobody_else_can_write_while_it_is_open(tmp_path: Path) -> None:
     store = open_store(tmp_path / "state")
     with pytest.raises(LedgerUnavailable, match="another process uses the ledger"):

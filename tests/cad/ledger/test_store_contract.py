@@ -96,6 +96,7 @@ def test_a_repeated_id_gets_the_stored_answer_and_has_no_effect(store: Store) ->
         assert outcome.card_changes == ()
 
 
+@pytest.mark.slow
 def test_a_repeat_within_one_batch_has_no_effect(store: Store) -> None:
     outcomes = take(store, offer(), assign(), refresh(), refresh())
     assert statuses(outcomes) == ["committed", "committed", "committed", "duplicate"]

@@ -251,6 +251,7 @@ def test_tables_that_lead_anywhere_give_a_report_and_no_error(sent: list[tuple[i
     assert len(probe._assemblers) <= 3 + 2 * SERVICES_MAX
 
 
+@pytest.mark.slow
 def test_reasons_that_a_hostile_stream_makes_up_stay_few() -> None:
     probe = Air().probe
     source = random.Random(5)

@@ -5,6 +5,7 @@ import math
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -57,6 +58,7 @@ def test_cards_are_told_apart() -> None:
 windows = st.lists(st.tuples(st.sampled_from([1, 2]), st.integers(0, 20), st.none() | st.integers(0, 20)), max_size=3)
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(st.integers(0, 20), windows), max_size=5))
 @settings(max_examples=60, deadline=None)
 def test_at_every_moment_it_is_what_the_row_of_that_moment_says(history: list[tuple[int, list[Any]]]) -> None:

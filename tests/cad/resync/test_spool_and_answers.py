@@ -49,6 +49,7 @@ def test_the_newest_of_an_item_counts_and_none_takes_it_away(spool: Spool) -> No
     assert found.digests.items == {"card": 0, "offer": 0, "subscription": 2}
 
 
+@pytest.mark.slow
 @given(st.sets(st.from_regex(r"[!-~]{1,10}", fullmatch=True), max_size=30))
 @settings(max_examples=25, deadline=None)
 def test_digests_are_what_anybody_would_reckon(tmp_path_factory: pytest.TempPathFactory, names: set[str]) -> None:

@@ -182,6 +182,7 @@ def test_an_older_rev_is_refused(customers: HandHeadend) -> None:
     )
 
 
+@pytest.mark.slow
 def test_an_operator_has_so_many_messages_and_not_one_more(customers: HandHeadend) -> None:
     for number in range(ACTIVE_MAX):
         put(customers, name=f"m-{number}")

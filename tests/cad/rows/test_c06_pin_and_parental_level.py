@@ -18,6 +18,7 @@ def takes(card: Viewer, pin: str) -> bool:
     return True
 
 
+@pytest.mark.slow
 def test_c6_a_forgotten_pin_is_reset_once_and_the_new_one_stays(headend: HandHeadend) -> None:
     headend.done("subscription put", subscription="s", card=A, offer="sport")
     card = headend.card(A).hear()

@@ -99,6 +99,7 @@ def plain(document: dict[str, Any]) -> dict[str, Any]:
     return {"cards": one["cards"]} | names
 
 
+@pytest.mark.slow
 async def test_c11_active_cards_on_any_day(headend: HandHeadend) -> None:
     weeks_of_two_cards(headend)
     one = {"cards": 1, "sport-1": 1, "sport": 1}
@@ -142,6 +143,7 @@ async def test_c11_every_turn_in_a_period(headend: HandHeadend) -> None:
     assert all(one["command"] for one in found if one["card"] == first)
 
 
+@pytest.mark.slow
 async def test_c11_only_the_days_that_were_asked_for(headend: HandHeadend) -> None:
     weeks_of_two_cards(headend)
     async with reports(headend) as desk:

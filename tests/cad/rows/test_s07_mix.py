@@ -132,6 +132,7 @@ def test_a_card_opens_exactly_what_was_chosen(mixed: HandHeadend) -> None:
     assert opened(mixed) == ["film", "sport"]
 
 
+@pytest.mark.slow
 def test_all_may_be_changed_but_once_in_a_calendar_month(mixed: HandHeadend) -> None:
     choose(mixed, "sport", "film")
     changed = choose(mixed, "basic", "news")

@@ -64,6 +64,7 @@ async def test_a_technician_sees_what_the_ledger_says_of_a_card(headend: FieldHe
     ]
 
 
+@pytest.mark.slow
 async def test_another_operators_card_is_answered_like_one_that_does_not_exist(headend: FieldHeadend) -> None:
     async with headend.client("anna") as anna:
         for path in ("", "/challenge", "/emm"):
@@ -148,6 +149,7 @@ async def test_who_is_taken_out_of_the_settings_is_out_at_once(headend: FieldHea
         assert (await anna.get("/v1/me")).status_code == 403
 
 
+@pytest.mark.slow
 async def test_a_card_proves_that_it_is_genuine_and_a_copy_does_not(headend: FieldHeadend) -> None:
     async with headend.client("anna") as anna:
         for ladder, genuine in ((LADDER, True), (OTHER_LADDER, False)):
@@ -160,6 +162,7 @@ async def test_a_card_proves_that_it_is_genuine_and_a_copy_does_not(headend: Fie
     assert [one["genuine"] for one in await headend.audit() if "genuine" in one] == [True, False]
 
 
+@pytest.mark.slow
 async def test_a_challenge_is_for_one_card_one_person_and_one_minute(headend: FieldHeadend) -> None:
     await headend.order("card", "assign", card=NOBODYS, subscriber="second")
     async with headend.client("anna") as anna, headend.client("otto") as otto:

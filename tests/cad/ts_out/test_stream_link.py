@@ -95,6 +95,7 @@ async def test_a_sender_that_is_too_quick_waits(listener: UdpListener) -> None:
         assert 0.5 < asyncio.get_running_loop().time() - began < 3
 
 
+@pytest.mark.slow
 async def test_rtp_to_a_group_counts_and_stamps() -> None:
     listener = UdpListener(GROUP)
     settings = stream(listener.port, host=GROUP, interface="127.0.0.1", protocol="rtp", dscp=34)

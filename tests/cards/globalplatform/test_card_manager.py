@@ -689,6 +689,7 @@ apdus = st.builds(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(st.lists(apdus, max_size=6))
 def test_no_apdu_makes_the_card_manager_raise(commands: list[CommandApdu]) -> None:

@@ -75,6 +75,7 @@ def test_values_that_do_not_fit_are_refused() -> None:
         encode_groups([(0x0101, bytes(0x10000))])
 
 
+@pytest.mark.slow
 @FEW
 @given(cut=st.integers(1, 200))
 def test_cut_groups_and_tlvs_are_refused(cut: int) -> None:

@@ -130,6 +130,7 @@ def test_a_life_has_a_good_number_of_apdus() -> None:
     assert 25 <= APDUS <= 35
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("answer_lost", [False, True])
 @pytest.mark.parametrize("at", range(APDUS))
 def test_a_life_interrupted_at_any_apdu_is_resumed_to_the_same_end(at: int, answer_lost: bool) -> None:
@@ -306,6 +307,7 @@ answers = st.lists(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=50, deadline=None)
 @given(answers)
 def test_a_lying_card_gets_our_own_error_and_never_a_proof(lies: list[ResponseApdu]) -> None:

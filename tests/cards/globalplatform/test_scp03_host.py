@@ -219,6 +219,7 @@ def test_commands_and_responses_take_turns() -> None:
             call()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("challenge", [bytes(8), bytes(16)])
 @settings(max_examples=60, deadline=None)
 @given(data=st.data())
@@ -235,6 +236,7 @@ def test_any_flipped_bit_of_a_command_is_refused_by_the_card(challenge: bytes, d
         card.open(CommandApdu.decode(bytes(changed)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("challenge", [bytes(8), bytes(16)])
 @settings(max_examples=60, deadline=None)
 @given(data=st.data())

@@ -164,6 +164,7 @@ def test_the_oldest_read_letter_makes_room_first():
     assert card.process_emm(to_card(1)[0]) == StatusWord.ALREADY_HELD, "it does not come back"
 
 
+@pytest.mark.slow
 def test_numbers_of_long_ago_stay_taken_though_the_card_forgets_them_singly():
     card = session()
     for number in range(10, 10 + TAKEN_MAX + 3):
@@ -254,6 +255,7 @@ def test_what_no_mailbox_holds_is_refused(make):
 NOTICES = st.sampled_from([HELLO, SHOWN, PRINT, LONG])
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(st.integers(1, 200), NOTICES, st.booleans()), max_size=60))
 def test_a_mailbox_stays_bounded_and_takes_each_number_once(said):
     storage = MemoryStorage()

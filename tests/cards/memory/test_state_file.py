@@ -53,6 +53,7 @@ def mailboxes(draw: st.DrawFn) -> Mailbox:
     return Mailbox(letters, incomplete, tuple(numbers[1:]), draw(st.integers(0, 5)))
 
 
+@pytest.mark.slow
 @given(memories())
 def test_a_memory_survives_its_file(memory):
     assert decode(encode(memory)) == memory

@@ -59,6 +59,7 @@ def kinds(events: list[ReaderEvent]) -> list[str]:
     return [event.kind.value for event in events]
 
 
+@pytest.mark.slow
 def test_loss_is_told_once_with_advice_then_the_removals_then_what_is_found_again():
     events: list[ReaderEvent] = []
     lost = ServiceError("pcscd is gone", "start it")

@@ -28,6 +28,7 @@ def emm(size: int, fill: int = 1) -> bytes:
     return build_section(ShortSection(0x82, bytes([fill]) * (size - 3)))
 
 
+@pytest.mark.slow
 @given(st.lists(any_short_sections, max_size=12), packings, st.integers(0, 15))
 @settings(max_examples=60)
 def test_sections_come_out_as_they_went_in(sections: list[bytes], packing: Packing, counter: int) -> None:
@@ -36,6 +37,7 @@ def test_sections_come_out_as_they_went_in(sections: list[bytes], packing: Packi
     assert not assembler.damage
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(ca_sections, st.booleans()), max_size=30))
 @settings(max_examples=60)
 def test_flushing_at_any_time_loses_nothing(script: list[tuple[bytes, bool]]) -> None:
@@ -48,6 +50,7 @@ def test_flushing_at_any_time_loses_nothing(script: list[tuple[bytes, bool]]) ->
     assert assemble(packets + packer.flush()) == [section for section, _ in script]
 
 
+@pytest.mark.slow
 @given(st.lists(any_short_sections, min_size=1, max_size=12), packings)
 @settings(max_examples=40)
 def test_each_packet_is_whole_and_counts_on(sections: list[bytes], packing: Packing) -> None:

@@ -56,6 +56,7 @@ def orders() -> list[Order]:
     return found
 
 
+@pytest.mark.slow
 def test_the_commands_of_the_page_run_in_its_order_and_are_answered_as_it_says(tmp_path: Path) -> None:
     card = card_number.parse("100000000008")
     products = {"sport": 1, "film": 2, "news": 3}

@@ -14,6 +14,7 @@ from tests.support import portal_pages
 MESSAGES = list(schemas.messages())
 
 
+@pytest.mark.slow
 def test_what_stands_in_docs_is_what_the_models_say() -> None:
     written = {
         str(file.relative_to(portal_pages.FOLDER)): file.read_text(encoding="utf-8")
@@ -54,6 +55,7 @@ def test_what_we_take_is_closed_and_what_we_publish_is_open(one: Described) -> N
     assert one.schema().get("additionalProperties") == (False if one.sent_by_portal else None)
 
 
+@pytest.mark.slow
 def test_the_topics_are_those_of_the_headend() -> None:
     document = asyncapi.document()
     assert document["channels"]["command-card-assign"]["address"] == "cad/v1/{operator}/cmd/card/assign"

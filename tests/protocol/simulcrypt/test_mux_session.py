@@ -224,6 +224,7 @@ def test_both_ends_understand_each_other_in_every_pair_of_versions(own: int, mux
     assert SessionClosed("closed by us", orderly=True) in emmg.events()
 
 
+@pytest.mark.slow
 @given(st.data())
 def test_no_dialogue_makes_a_session_raise(data: st.DataObject) -> None:
     now = 0.0
