@@ -50,6 +50,7 @@ def test_an_unknown_name_is_refused_with_those_that_are_known() -> None:
     assert "known are cards, carousel" in done.output
 
 
+@pytest.mark.slow
 def test_a_module_is_measured_in_a_process_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "bench").mkdir()
     (tmp_path / "bench" / "_worker.py").write_text((bench.FOLDER / "_worker.py").read_text())

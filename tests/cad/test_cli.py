@@ -64,6 +64,7 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, 
     return int(code), shown.out, shown.err
 
 
+@pytest.mark.slow
 def test_help_needs_none_of_the_heavy_packages_and_names_every_command() -> None:
     code = (
         "import sys; from cad.cli.main import run\n"

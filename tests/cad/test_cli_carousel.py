@@ -33,6 +33,7 @@ def test_enough_bandwidth_keeps_the_promise(capsys: pytest.CaptureFixture[str]) 
     assert found["figures"]["worst_second"] <= 1.0
 
 
+@pytest.mark.slow
 def test_too_little_is_said_in_words(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = simulate(capsys, "--cards", "500", "--kbps", "5", "--hours", "0.1", "--changes", "2")
     assert code == 0

@@ -192,6 +192,7 @@ def test_the_example_that_ships_is_read_as_it_stands() -> None:
     assert found["offers"][-1]["starts_at"] == "2027-02-01T18:00:00+02:00"
 
 
+@pytest.mark.slow
 def test_who_is_asked_may_say_no(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     class Terminal:
         def isatty(self) -> bool:
@@ -206,6 +207,7 @@ def test_who_is_asked_may_say_no(desk: Desk, monkeypatch: pytest.MonkeyPatch) ->
     assert desk.offers() == {}
 
 
+@pytest.mark.slow
 def test_without_anybody_to_ask_it_wants_to_be_told(desk: Desk) -> None:
     for arguments in ([], ["--json"]):
         code, shown = desk.load(*arguments)
@@ -230,6 +232,7 @@ def test_what_the_headend_would_refuse_is_shown_and_nothing_is_done(desk: Desk) 
     assert desk.offers() == {}
 
 
+@pytest.mark.slow
 def test_a_mix_does_not_become_a_package(desk: Desk) -> None:
     desk.commit(offer(offer="mix"))
     code, found = desk.load_json("--yes")

@@ -73,6 +73,7 @@ async def test_health_is_served_on_both_and_control_on_the_unix_socket_only(serv
     assert (await served.public.post("/v1/clock/believe")).status_code == 404
 
 
+@pytest.mark.slow
 async def test_readiness_and_life_follow_the_conditions_and_say_why(served: Served) -> None:
     answer = (await served.public.get("/readyz")).json()
     assert answer["ready"] is False
@@ -86,6 +87,7 @@ async def test_readiness_and_life_follow_the_conditions_and_say_why(served: Serv
     assert (dead.status_code, dead.json()["against"][0]["text"]) == (503, "pump: broken")
 
 
+@pytest.mark.slow
 async def test_status_carries_the_health(served: Served) -> None:
     document = (await served.control.get("/v1/status")).json()
     assert document["node"] == "headend-1"
@@ -93,6 +95,7 @@ async def test_status_carries_the_health(served: Served) -> None:
     assert [one["name"] for one in document["health"]["conditions"]] == ["broker"]
 
 
+@pytest.mark.slow
 async def test_explain_passes_card_and_channel_and_tells_errors_apart(served: Served) -> None:
     number = card_number.spell(100)
     found = await served.control.get(f"/v1/explain/{number}", params={"channel": "sport-1"})
@@ -103,6 +106,7 @@ async def test_explain_passes_card_and_channel_and_tells_errors_apart(served: Se
     assert (unknown.status_code, unknown.json()["error"]["text"]) == (404, "no such card")
 
 
+@pytest.mark.slow
 async def test_a_broken_audit_chain_is_a_conflict_and_the_export_streams_lines(served: Served) -> None:
     served.headend.break_audit()
     answer = await served.control.get("/v1/audit/verify")
@@ -110,6 +114,7 @@ async def test_a_broken_audit_chain_is_a_conflict_and_the_export_streams_lines(s
     assert (await served.control.get("/v1/audit/export")).text.splitlines() == [f'{{"seq": {n}}}' for n in range(3)]
 
 
+@pytest.mark.slow
 async def test_a_defect_is_a_500_and_the_server_lives_on(served: Served) -> None:
     served.headend.crash = True
     answer = await served.control.get("/v1/status")
@@ -118,6 +123,7 @@ async def test_a_defect_is_a_500_and_the_server_lives_on(served: Served) -> None
     assert (await served.control.get("/livez")).status_code == 200
 
 
+@pytest.mark.slow
 async def test_nonsense_requests_do_not_stop_the_server(served: Served, tmp_path: Path) -> None:
     for junk in (
         b"\x00" * 100,
@@ -145,6 +151,7 @@ async def test_signals_stay_with_the_daemon(served: Served) -> None:
     asyncio.get_running_loop().remove_signal_handler(signal.SIGTERM)
 
 
+@pytest.mark.slow
 async def test_the_socket_is_closed_to_others_and_taken_over_only_when_dead(served: Served, tmp_path: Path) -> None:
     path = tmp_path / "cad.sock"
     assert path.stat().st_mode & 0o777 == 0o660

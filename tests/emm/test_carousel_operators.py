@@ -15,6 +15,7 @@ MANY = 20_000
 WEIGHTS = st.lists(st.sampled_from([0.25, 0.5, 1.0, 2.0, 5.0]), min_size=1, max_size=5)
 
 
+@pytest.mark.slow
 @given(WEIGHTS, st.lists(SIZES, min_size=50, max_size=100), st.data())
 @settings(max_examples=8, deadline=None)
 def test_over_any_busy_interval_the_shares_approach_the_weights(
@@ -57,6 +58,7 @@ def test_never_sent_changes_of_all_operators_go_out_by_weight(weights: list[floa
         assert abs(bytes_sent - fair * weight) <= 250 * (1 + weight) * count
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("urgent", [True, False])
 def test_a_single_order_goes_out_next_while_another_operator_has_twenty_thousand_waiting(urgent: bool) -> None:
     """Whether the mass change came as one command, or as as many orders."""

@@ -277,6 +277,7 @@ async def test_packet_mode_carries_the_same_sections() -> None:
     assert [header.part for header in headers[: headers[0].last_part + 1]] == list(range(headers[0].last_part + 1))
 
 
+@pytest.mark.slow
 async def test_an_emm_that_cannot_be_made_is_left_out_and_counted() -> None:
     setting = Setting()
     async with setting.running():

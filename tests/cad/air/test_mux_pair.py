@@ -55,6 +55,7 @@ async def running(two: TwoMultiplexers, **changes: object) -> AsyncIterator[Runn
         await asyncio.wait(tasks)
 
 
+@pytest.mark.slow
 async def test_the_main_carries_and_the_standby_is_left_in_peace() -> None:
     async with two_multiplexers() as two, running(two) as run:
         await run.on(MAIN)

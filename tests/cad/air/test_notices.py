@@ -212,6 +212,7 @@ async def test_each_network_sends_what_is_its_operators(board: Board) -> None:
     assert second["multiplexes"] == [{"multiplex": "mux-1", "emms_sent": 3, "last_sent_at": "1970-01-01T00:00:00Z"}]
 
 
+@pytest.mark.slow
 async def test_it_looks_again_when_the_next_message_begins_or_ends(board: Board) -> None:
     now = int(board.clock.now())
     await board.put(starts_at=_rfc3339(now + 100), ends_at=_rfc3339(now + 150))

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from cad.ecmg.events import LOOK_EVERY_S, EventFeed
 from cad.ecmg.services import Audience, ServiceBook
 from cad.ledger.ledger import Ledger
@@ -62,6 +64,7 @@ def test_more_events_than_fit_never_take_the_ecm_from_others() -> None:
     assert found == (1, 2, *range(500, 509)), "those that began first stay"
 
 
+@pytest.mark.slow
 async def test_the_feed_tells_at_the_start_and_after_each_commit(tmp_path: Path) -> None:
     clock = ManualClock(NOW)
     async with running_ecmg(clock=clock) as ecmg, ecmg.scrambler() as scs:

@@ -153,6 +153,7 @@ async def test_other_cards_are_told_apart(field: Field) -> None:
     assert len(field.laptop.waiting()) == 2, "what has no number cannot be recorded by number"
 
 
+@pytest.mark.slow
 async def test_suspension_and_its_reason_are_shown(field: Field) -> None:
     card = put_in()
     await field.headend.order("card", "suspend", card=MINE, reason="unpaid")
@@ -219,6 +220,7 @@ async def test_a_card_newer_than_the_extract_passes_offline_and_fails_online_onl
     assert (await field.do(lambda work: work.verify(card))).verdict is Code.NOTHING_ORDERED
 
 
+@pytest.mark.slow
 async def test_an_extract_expires_and_a_clock_set_back_does_not_help(field: Field) -> None:
     await field.fetch()
     made = field.headend.clock.now()
@@ -232,6 +234,7 @@ async def test_an_extract_expires_and_a_clock_set_back_does_not_help(field: Fiel
         await field.offline(lambda work: work.verify(put_in()))
 
 
+@pytest.mark.slow
 async def test_an_extract_changed_by_one_byte_or_of_another_headend_is_refused(field: Field) -> None:
     await field.fetch()
     path = field.folder / "laptop" / "extract.json"
@@ -247,6 +250,7 @@ async def test_an_extract_changed_by_one_byte_or_of_another_headend_is_refused(f
         field.laptop.keep_extract(SignedExtract.model_validate(whole), "11" * 32, NOW)
 
 
+@pytest.mark.slow
 async def test_who_has_the_extract_does_not_have_the_answers_nor_any_key(field: Field) -> None:
     await field.fetch()
     extract = field.laptop.extract(field.headend.clock.now())
@@ -260,12 +264,14 @@ async def test_who_has_the_extract_does_not_have_the_answers_nor_any_key(field: 
     assert "customer" not in text, "who the subscriber is, a technician's laptop need not know"
 
 
+@pytest.mark.slow
 async def test_each_prepared_challenge_is_used_before_one_is_used_again(field: Field) -> None:
     await field.fetch()
     seen = [field.laptop.next_challenge(MINE, 4) for _ in range(6)]
     assert seen == [0, 1, 2, 3, 0, 1]
 
 
+@pytest.mark.slow
 async def test_a_card_that_the_extract_does_not_hold_is_not_called_bad(field: Field) -> None:
     await field.fetch()
     with pytest.raises(NotFoundError, match="does not hold card"):
@@ -277,6 +283,7 @@ async def test_without_network_and_without_extract_it_says_both(field: Field) ->
         await field.do(lambda work: work.verify(put_in()), url="https://localhost:1")
 
 
+@pytest.mark.slow
 async def test_read_only_people_are_told_that_they_may_not_prove_or_write(field: Field) -> None:
     with pytest.raises(NotAllowedError, match="role read-only"):
         await field.do(lambda work: work.verify(put_in()), who="ros")
@@ -284,6 +291,7 @@ async def test_read_only_people_are_told_that_they_may_not_prove_or_write(field:
         await field.do(lambda work: work.refresh(put_in()), who="ros")
 
 
+@pytest.mark.slow
 async def test_a_card_of_an_older_specification_cannot_be_shown_to_be_genuine(field: Field) -> None:
     card = put_in()
 

@@ -52,6 +52,7 @@ def put_back(path: Path, folder: Path) -> Path | None:
     return backup.put_back(copy, folder, KEY, GRANTS, lambda seen: max(seen, LATER))
 
 
+@pytest.mark.slow
 async def test_a_backup_is_the_ledger_of_one_moment_while_orders_go_on(ledger: Ledger, tmp_path: Path) -> None:
     await ledger.commit([assign()])
     pieces = ledger.backup()

@@ -40,6 +40,7 @@ def test_a_right_that_ended_stands_in_the_emm_after_a_restart_as_before_it(heade
     assert said(headend, A) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change",
     [

@@ -87,6 +87,7 @@ async def test_what_changes_meanwhile_is_there_as_it_was_at_the_end(ledger: Ledg
     assert mirror.as_of is not None
 
 
+@pytest.mark.slow
 async def test_after_a_fault_of_the_disk_a_copy_says_that_it_is_none(ledger: Ledger) -> None:
     blocks = ledger.copy("karjaa")
     await anext(blocks)

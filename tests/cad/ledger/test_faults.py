@@ -94,6 +94,7 @@ def test_a_failed_flush_is_an_error_and_the_connection_is_not_used_again(store: 
     assert statuses(take(store, refresh())) == ["committed"]
 
 
+@pytest.mark.slow
 def test_what_was_stored_although_its_flush_failed_is_told_once_and_answered_as_a_repeat(store: Store) -> None:
     store.outgoing.clear()
     BrokenFlush(store, carried_out=True)
@@ -116,6 +117,7 @@ def test_what_was_stored_although_its_flush_failed_is_told_once_and_answered_as_
     assert store.recover(NOW) == []
 
 
+@pytest.mark.slow
 def test_a_fault_that_lasts_keeps_the_ledger_shut(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     fill(store)
     with pytest.raises(LedgerUnavailable):
@@ -133,6 +135,7 @@ def test_a_fault_that_lasts_keeps_the_ledger_shut(store: Store, monkeypatch: pyt
     assert codes(take(store, refresh())) == ["ok"]
 
 
+@pytest.mark.slow
 def test_a_damaged_file_is_found_when_it_is_opened_again(store: Store) -> None:
     take(store, *flood(100))
     BrokenFlush(store, carried_out=False)

@@ -89,6 +89,7 @@ async def test_it_mends_itself_when_the_fault_is_over(ledger: Ledger) -> None:
     await supervisor.stop_all()
 
 
+@pytest.mark.slow
 async def test_a_whole_network_can_be_read_while_orders_go_on(ledger: Ledger) -> None:
     await ledger.commit([offer(), *(assign(f"a{card}", card=card) for card in range(100))])
     await ledger.commit([subscribe(f"s{card}", subscription=f"s{card}", card=card) for card in range(100)])

@@ -217,6 +217,7 @@ def test_replies_wait_in_the_outbox_until_they_are_published(open_one: Callable[
     assert left.event_id not in {message.event_id for message in messages}
 
 
+@pytest.mark.slow
 def test_numbers_of_outbox_rows_do_not_come_again_after_they_are_gone(open_one: Callable[..., Store]) -> None:
     seen: set[str] = set()
     # Nor where time stands still, as it does for a while when the machine's clock was set back.
@@ -347,6 +348,7 @@ def test_grants_that_change_change_the_cards_that_it_touches(open_one: Callable[
     assert view(store).rights == (Right(1, int(NOW)), Right(2, int(NOW)))  # type: ignore[attr-defined]
 
 
+@pytest.mark.slow
 def test_a_whole_network_is_read_in_blocks(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     take(store, offer(products=["sport", "film"]), offer("o2", offer="late", products=["news"]))
     take(store, offer("o3", "kaspnet"))

@@ -75,6 +75,7 @@ def test_a_card_that_the_copy_put_back_does_not_know_does_not_begin_again(tmp_pa
         store.close()
 
 
+@pytest.mark.slow
 def test_an_older_copy_put_back_is_noticed_by_itself(tmp_path: Path) -> None:
     folder = tmp_path / "state"
     store = open_store(folder)

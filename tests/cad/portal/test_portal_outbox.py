@@ -125,6 +125,7 @@ async def test_what_is_answered_and_taken_is_forgotten_in_time_and_nothing_else(
     assert found.id == "b"
 
 
+@pytest.mark.slow
 async def test_a_file_has_one_owner_and_one_user(outbox: Outbox, tmp_path: Path) -> None:
     with pytest.raises(OutboxError, match="in use by another process"):
         async with Outbox(tmp_path / "outbox.db", "kaisa", "web"):

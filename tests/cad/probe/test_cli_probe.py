@@ -63,6 +63,7 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, 
     return int(code), shown.out, shown.err
 
 
+@pytest.mark.slow
 def test_a_good_recording(capsys: pytest.CaptureFixture[str], stream: Path) -> None:
     code, out, err = run(capsys, str(stream), *RATE)
     assert (code, err) == (ExitCode.OK, "")

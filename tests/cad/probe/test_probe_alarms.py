@@ -177,6 +177,7 @@ def test_ecms_that_are_none() -> None:
     assert (Code.MALFORMED_MANY, f"service {SERVICE_ID}") in raised
 
 
+@pytest.mark.slow
 def test_cards_of_a_list_count_not_those_that_happen_to_be_sent() -> None:
     air = healthy()
     not_heard(3700)(air)

@@ -87,6 +87,7 @@ def test_notices_are_counted_apart_and_are_no_version_that_falls() -> None:
     assert found.periods == [4000]
 
 
+@pytest.mark.slow
 def test_the_cycle_that_is_seen_is_the_cycle_that_was_sent() -> None:
     air = Air()
     for _ in range(6):
@@ -160,6 +161,7 @@ def test_tables_that_change_are_followed() -> None:
     ]
 
 
+@pytest.mark.slow
 def test_a_pat_of_a_thousand_services_stays_bounded() -> None:
     probe = StreamProbe(CA)
     for number in range(8):
@@ -263,6 +265,7 @@ def test_reasons_that_a_hostile_stream_makes_up_stay_few() -> None:
     assert len(found.emm.malformed) <= 41
 
 
+@pytest.mark.slow
 def test_lost_packets_are_counted_once() -> None:
     data = recording(4, [emm(number, size=200) for number in range(150)])
     probe = StreamProbe(CA)

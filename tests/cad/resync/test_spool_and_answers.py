@@ -124,6 +124,7 @@ def test_only_keys_within_the_range_are_compared(spool: Spool) -> None:
     assert set(found.missing_here) <= {snapshot.key("subscription", "nobody")}
 
 
+@pytest.mark.slow
 def test_many_differences_come_in_parts_that_a_broker_takes(spool: Spool) -> None:
     spool.add(lines(*(item(f"s-{number}") for number in range(3000))))
     spool.finish()

@@ -69,6 +69,7 @@ def test_it_is_sent_in_its_window_and_no_longer(customers: HandHeadend) -> None:
         assert len(customers.notices()) == sent, moment
 
 
+@pytest.mark.slow
 def test_it_is_there_after_a_crash_and_a_restart_and_shown_once(customers: HandHeadend) -> None:
     put(customers)
     card = customers.card(A).hear_notices()
@@ -104,6 +105,7 @@ def test_a_withdrawn_message_is_not_sent_and_may_be_put_again(customers: HandHea
     assert card.hear_notices().letters() == ["Hei!", "Hei!"]
 
 
+@pytest.mark.slow
 def test_whoever_is_given_the_card_later_does_not_read_what_was_written_to_another(customers: HandHeadend) -> None:
     customers.done("card message", card=B, message="debt", text={"fi": "Maksamaton lasku"})
     customers.now += HOUR
@@ -142,6 +144,7 @@ def test_a_fingerprint_to_one_card_a_service_and_all(customers: HandHeadend) -> 
     assert customers.card(KASPNETS).hear_notices().letters() == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("command", "body", "code"),
     [
@@ -196,6 +199,7 @@ def test_an_operator_has_so_many_messages_and_not_one_more(customers: HandHeaden
     put(customers, name="later")
 
 
+@pytest.mark.slow
 def test_numbers_jump_when_an_older_ledger_is_put_back(customers: HandHeadend) -> None:
     put(customers)
     card = customers.card(A).hear_notices()

@@ -67,6 +67,7 @@ def test_c6_whoever_gets_the_card_next_finds_the_factorys_pin_and_no_level(heade
     assert card.session.read_info().access.parental == 0
 
 
+@pytest.mark.slow
 def test_c6_the_parental_level_is_on_the_card_and_goes_with_a_replacement(headend: HandHeadend) -> None:
     card, new = headend.card(A), headend.card(B)
     for level in (12, 18, 0, 4):

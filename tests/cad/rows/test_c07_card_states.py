@@ -150,6 +150,7 @@ def test_a_released_card_may_be_anybodys_and_keeps_nothing(headend: HandHeadend)
     assert not headend.card(A).hear().opens("sport")
 
 
+@pytest.mark.slow
 def test_no_operator_moves_anothers_card(headend: HandHeadend) -> None:
     headend.done("subscription put", subscription="s", card=A, offer="sport")
     before = headend.view(A)

@@ -129,6 +129,7 @@ def test_who_strips_the_regions_gets_nothing(headend: HandHeadend, cards: dict[s
         assert answer(cards[COAST], forged) == StatusWord.NOT_AUTHENTIC
 
 
+@pytest.mark.slow
 def test_a_card_that_moves_sees_what_its_new_home_may(headend: HandHeadend, cards: dict[str, Viewer]) -> None:
     scrambler = Scrambler(headend, south())
     card = cards[COAST]
@@ -157,6 +158,7 @@ def test_a_card_given_back_forgets_where_it_stood(headend: HandHeadend) -> None:
     assert headend.view(COAST).traits.region == 0
 
 
+@pytest.mark.slow
 def test_explain_says_until_when(headend: HandHeadend, cards: dict[str, Viewer]) -> None:
     network = south()
     aired = [{"multiplex": "mux-1", "connected": True, "last_sent_at": "2026-12-06T15:00:00Z"}]

@@ -121,6 +121,7 @@ async def test_c11_active_cards_on_any_day(headend: HandHeadend) -> None:
         assert today["operators"][0]["as_of"] == "2026-12-08T06:00:00Z"
 
 
+@pytest.mark.slow
 async def test_c11_every_turn_in_a_period(headend: HandHeadend) -> None:
     weeks_of_two_cards(headend)
     first, second, third = NUMBERS[:3]
@@ -154,6 +155,7 @@ async def test_c11_only_the_days_that_were_asked_for(headend: HandHeadend) -> No
     assert sorted(map(str, parts)) == sorted(map(str, everything)), "no turn is lost or told twice between days"
 
 
+@pytest.mark.slow
 async def test_c11_a_trust_payment_that_ran_out_is_a_deactivation(headend: HandHeadend) -> None:
     number = NUMBERS[0]
     headend.done("card assign", card=number, subscriber="anna")
@@ -170,6 +172,7 @@ async def test_c11_a_trust_payment_that_ran_out_is_a_deactivation(headend: HandH
     ]
 
 
+@pytest.mark.slow
 async def test_c11_each_operator_has_its_own(headend: HandHeadend) -> None:
     weeks_of_two_cards(headend)
     async with reports(headend) as desk:
@@ -180,6 +183,7 @@ async def test_c11_each_operator_has_its_own(headend: HandHeadend) -> None:
             await desk.active("2026-12-03", "nobody")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("days", "words"),
     [
@@ -196,6 +200,7 @@ async def test_c11_what_cannot_be_answered_is_told(headend: HandHeadend, days: t
             await desk.active("2026-12-24")
 
 
+@pytest.mark.slow
 async def test_c11_a_ledger_from_before_there_was_a_history_says_where_it_begins(headend: HandHeadend) -> None:
     weeks_of_two_cards(headend)
     with headend.store.database.transaction() as held:
@@ -207,6 +212,7 @@ async def test_c11_a_ledger_from_before_there_was_a_history_says_where_it_begins
         assert plain(await desk.active("2026-12-08")) == {"cards": 1, "sport-1": 1, "sport": 1}
 
 
+@pytest.mark.slow
 async def test_c11_what_is_older_than_two_years_is_forgotten_and_what_still_holds_is_not(headend: HandHeadend) -> None:
     weeks_of_two_cards(headend)
     headend.go_to(at("2029-06-01 12:00"))

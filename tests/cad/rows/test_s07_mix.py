@@ -126,6 +126,7 @@ def opened(headend: HandHeadend, moment: int | None = None) -> list[str]:
     return found
 
 
+@pytest.mark.slow
 def test_a_card_opens_exactly_what_was_chosen(mixed: HandHeadend) -> None:
     reply = choose(mixed, "sport", "film")
     assert (reply["code"], on_the_wall(reply["next_change_at"])) == ("ok", "2026-11-20 12:00")
@@ -168,6 +169,7 @@ def test_the_same_choice_is_no_change_and_every_reply_names_the_moment(mixed: Ha
     assert mixed.done("subscription end", subscription="s")["next_change_at"] is None, "it is over"
 
 
+@pytest.mark.slow
 def test_before_the_start_the_choice_is_free_and_the_first_is_no_change(mixed: HandHeadend) -> None:
     starts = "2026-12-24T18:00:00+02:00"
     for choice in (("basic", "sport"), ("film", "news"), ("sport", "news")):
@@ -179,6 +181,7 @@ def test_before_the_start_the_choice_is_free_and_the_first_is_no_change(mixed: H
     assert choose(mixed, "basic", "news")["code"] == "choice_locked"
 
 
+@pytest.mark.slow
 def test_customer_service_is_not_refused_and_its_change_counts(mixed: HandHeadend) -> None:
     choose(mixed, "sport", "film")
     for other in ("basic", "news"):
@@ -216,6 +219,7 @@ def test_what_the_headend_grants_no_more_may_be_replaced_at_once(mixed: HandHead
     assert choose(mixed, "sport", "film")["code"] == "ok"
 
 
+@pytest.mark.slow
 def test_another_number_to_choose_leaves_what_stands(mixed: HandHeadend) -> None:
     choose(mixed, "sport", "film")
     choose(mixed, "sport", "news")
@@ -229,6 +233,7 @@ def test_another_number_to_choose_leaves_what_stands(mixed: HandHeadend) -> None
     assert choose(mixed, "sport")["code"] == "choice_locked", "two would be given up"
 
 
+@pytest.mark.slow
 def test_more_may_be_taken_at_any_time_and_nobody_changes_by_a_roundabout_way(mixed: HandHeadend) -> None:
     mix(mixed, offer="mix-3", choose=3)
     mixed.done("offer put", offer="all", kind="package", names={"fi": "Kaikki"}, products=["basic", "sport", "film"])

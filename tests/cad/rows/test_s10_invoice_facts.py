@@ -43,6 +43,7 @@ def test_s10_a_customers_life_in_facts(headend: HandHeadend) -> None:
     assert gapless(headend)
 
 
+@pytest.mark.slow
 def test_s10_a_start_and_an_end_that_fall_into_a_time_when_the_daemon_was_down_are_told_once(
     headend: HandHeadend,
 ) -> None:

@@ -1,5 +1,7 @@
 """S12: a promise to pay reopens at once, and access closes by itself when the money does not come."""
 
+import pytest
+
 from tests.support.hand_headend import NUMBERS, HandHeadend, at
 
 A, B = NUMBERS[:2]
@@ -38,6 +40,7 @@ def test_s12_the_ledger_closes_by_the_clock_and_tells_the_card_and_the_invoice(h
     assert card.hear().opens("sport")
 
 
+@pytest.mark.slow
 def test_s12_a_daemon_that_was_down_at_the_moment_knows_it_afterwards(headend: HandHeadend) -> None:
     blocked(headend)
     headend.done("card reopen", card=A, until=SPELT)

@@ -82,6 +82,7 @@ def buy(headend: HandHeadend, card: str, offer: str = "film-a", **more: object) 
     return headend.order("subscription put", subscription=f"{offer}-{card}", card=card, offer=offer, **more)
 
 
+@pytest.mark.slow
 def test_who_bought_one_film_opens_it_just_during_its_window_and_no_other(
     headend: HandHeadend, scrambler: Scrambler
 ) -> None:
@@ -163,6 +164,7 @@ def test_a_customer_does_not_choose_the_window(headend: HandHeadend, window: dic
     assert "leave it out" in reply["detail"]
 
 
+@pytest.mark.slow
 def test_it_is_told_for_the_invoice_once(headend: HandHeadend, scrambler: Scrambler) -> None:
     event(headend, terms={"price": "4.90 EUR"})
     headend.done("subscription put", subscription="s", card=A, offer="film-a")
@@ -182,6 +184,7 @@ def test_it_is_told_for_the_invoice_once(headend: HandHeadend, scrambler: Scramb
     assert not [one for one in headend.invoice() if one["fact"] == "service-ended"]
 
 
+@pytest.mark.slow
 def test_another_window_reaches_card_and_ecm(headend: HandHeadend, scrambler: Scrambler) -> None:
     event(headend)
     buy(headend, A)
@@ -279,6 +282,7 @@ def test_explain_names_it(headend: HandHeadend, scrambler: Scrambler) -> None:
     assert channel(A)[1] == "ended"
 
 
+@pytest.mark.slow
 def test_after_a_restart_the_same_is_on_the_air(headend: HandHeadend, scrambler: Scrambler) -> None:
     event(headend)
     buy(headend, A)

@@ -1,10 +1,13 @@
 """S17: suspended for default and reopened later, with nothing of the subscription lost."""
 
+import pytest
+
 from tests.support.hand_headend import NUMBERS, HandHeadend, at
 
 A = NUMBERS[0]
 
 
+@pytest.mark.slow
 def test_s17_nothing_is_lost_over_three_months(headend: HandHeadend) -> None:
     headend.done("subscription put", subscription="open", card=A, offer="sport")
     headend.done("subscription put", subscription="term", card=A, offer="film", ends_at="2027-06-01T00:00:00+03:00")

@@ -2,6 +2,8 @@
 
 import re
 
+import pytest
+
 from tests.support.hand_headend import NUMBERS, HandHeadend
 
 A, B, C = NUMBERS[:3]
@@ -81,6 +83,7 @@ def test_s18_what_cannot_be_paired_is_refused_and_what_is_so_already_sends_nothi
     assert headend.order("card pair", card=A, receiver=receiver)["code"] == "card_not_assigned"
 
 
+@pytest.mark.slow
 def test_s18_the_number_of_the_receiver_is_recorded_and_the_key_nowhere(headend: HandHeadend) -> None:
     card = headend.card(A)
     headend.done("card pair", card=A, receiver=card.receiver)

@@ -1,5 +1,7 @@
 """X3: what a card does not have a right to it has no key for, whatever its software does: its memory is searched."""
 
+import pytest
+
 from cad.ledger.model import DAY_S
 from protocol.portal.fields import spell_moment
 from tests.support.hand_headend import NUMBERS, PRODUCTS, HandHeadend, Viewer
@@ -30,6 +32,7 @@ def test_x3_a_card_has_keys_of_what_was_ordered_for_it_and_of_nothing_else(heade
     assert keys_held(headend, other) == {}
 
 
+@pytest.mark.slow
 def test_x3_a_key_comes_with_the_right_and_no_earlier_than_it_must(headend: HandHeadend) -> None:
     start = headend.now + 40 * DAY_S
     headend.done("subscription put", subscription="s", card=A, offer="sport", starts_at=spell_moment(start))

@@ -141,6 +141,7 @@ def test_a_lost_journal_loses_no_number(tmp_path: Path) -> None:
     close(made)
 
 
+@pytest.mark.slow
 def test_a_ledger_put_back_from_a_backup_learns_the_numbers_from_the_journal(tmp_path: Path) -> None:
     made = workshop(tmp_path, 2)
     made.store.close()

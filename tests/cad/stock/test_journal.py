@@ -86,6 +86,7 @@ def test_after_a_failed_flush_nothing_more_is_written(tmp_path: Path, monkeypatc
             journal.begin(HEAD)
 
 
+@pytest.mark.slow
 @settings(max_examples=80, deadline=None)
 @given(st.binary(max_size=200).map(lambda content: content + b"\n"))
 def test_any_other_file_is_refused_and_not_touched(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:

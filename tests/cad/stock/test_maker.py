@@ -59,6 +59,7 @@ def wrong_delivery(shop: Workshop):
     return made
 
 
+@pytest.mark.slow
 def test_a_wrong_key_is_tried_once_and_not_again_without_a_persons_word(shop: Workshop, journal: Journal) -> None:
     maker = shop.maker(journal)
     maker._delivery = wrong_delivery(shop)
@@ -84,6 +85,7 @@ def test_a_wrong_key_is_tried_once_and_not_again_without_a_persons_word(shop: Wo
         assert again.chips[made.serial].aside is None
 
 
+@pytest.mark.slow
 def test_foreign_chips_cost_no_number(shop: Workshop, journal: Journal, tmp_path: Path) -> None:
     maker = shop.maker(journal)
     stranger = chip_in(tmp_path, 99)
@@ -114,6 +116,7 @@ def test_a_chip_with_our_keys_that_the_ledger_does_not_know_is_put_aside(
     other.close()
 
 
+@pytest.mark.slow
 def test_a_blocked_chip_a_foreign_card_and_a_pulled_card_are_told_apart(shop: Workshop, journal: Journal) -> None:
     maker = shop.maker(journal)
     chip = shop.chips[0]
@@ -134,6 +137,7 @@ def test_a_blocked_chip_a_foreign_card_and_a_pulled_card_are_told_apart(shop: Wo
         maker.make(gone, "reader")
 
 
+@pytest.mark.slow
 def test_more_chips_than_numbers_end_the_batch(shop: Workshop, journal: Journal) -> None:
     from cad.stock.maker import Keys
 

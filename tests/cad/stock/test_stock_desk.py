@@ -29,6 +29,7 @@ def numbers(daemon: StockDaemon):
     client.close()
 
 
+@pytest.mark.slow
 def test_from_reservation_to_stock(daemon: StockDaemon, numbers: DaemonNumbers) -> None:
     assert numbers.reserve("karjaa", "box", 1, 5) == (5, 5)
     assert numbers.claim("karjaa", "box", SERIAL, None, begun=False) == 5
@@ -72,6 +73,7 @@ def test_what_is_not_a_question_is_refused_in_words(daemon: StockDaemon, path: s
     assert said in answer.json()["error"]["text"]
 
 
+@pytest.mark.slow
 def test_a_daemon_that_is_restarted_is_waited_for(daemon: StockDaemon, numbers: DaemonNumbers) -> None:
     numbers.reserve("karjaa", "box", 2, None)
     daemon.stop()

@@ -38,6 +38,7 @@ def session(address: int = KAISA, ladder: object = LADDER) -> CardSession:
     return CardSession(CardApplication(MemoryStorage(memory)).process)
 
 
+@pytest.mark.slow
 async def test_a_technician_sees_what_the_ledger_says_of_a_card(headend: FieldHeadend) -> None:
     async with headend.client("anna") as anna:
         answer = await anna.get(f"/v1/cards/{MINE}")
@@ -89,6 +90,7 @@ def open_signed(headend: FieldHeadend, answer: httpx.Response) -> object:
     return open_extract(answer.content, headend.desk._signer.public_key)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("who", "refused"),
     [
@@ -124,6 +126,7 @@ async def test_each_role_may_do_its_acts_and_no_others(headend: FieldHeadend, wh
     assert told == {{Act.PROVE: "challenge"}.get(act, act.value) for act in refused}
 
 
+@pytest.mark.slow
 async def test_who_has_no_certificate_of_ours_does_not_get_in(headend: FieldHeadend, tmp_path: Path) -> None:
     stranger = Authority(tmp_path / "strangers")
     stranger.issue("anna")
@@ -140,6 +143,7 @@ async def test_who_has_no_certificate_of_ours_does_not_get_in(headend: FieldHead
     assert (await headend.audit())[-1]["who"] == "nobody"
 
 
+@pytest.mark.slow
 async def test_who_is_taken_out_of_the_settings_is_out_at_once(headend: FieldHeadend) -> None:
     async with headend.client("anna") as anna:
         assert (await anna.get("/v1/me")).json()["role"] == "technician"
@@ -178,6 +182,7 @@ async def test_a_challenge_is_for_one_card_one_person_and_one_minute(headend: Fi
         assert (await anna.post(f"/v1/cards/{MINE}/proof", json=late)).status_code == 403
 
 
+@pytest.mark.slow
 async def test_the_emm_given_out_is_the_current_one_and_gives_nothing_that_was_not_ordered(
     headend: FieldHeadend,
 ) -> None:
@@ -208,6 +213,7 @@ async def test_no_method_of_the_port_changes_what_a_card_may_open(headend: Field
     assert await headend.ledger.card_view(KAISA) == before
 
 
+@pytest.mark.slow
 async def test_visits_are_recorded_once_and_conflicts_are_told_and_overwrite_nothing(headend: FieldHeadend) -> None:
     view = await headend.ledger.card_view(KAISA)
     assert view is not None
@@ -241,6 +247,7 @@ async def send(client: httpx.AsyncClient, visits: list[dict[str, object]]) -> Vi
     return VisitsAnswer.model_validate(answer.json())
 
 
+@pytest.mark.slow
 async def test_an_operator_sees_the_acts_of_his_own_people_only(headend: FieldHeadend) -> None:
     async with headend.client("anna") as anna, headend.client("eve") as eve:
         await anna.get(f"/v1/cards/{MINE}")
@@ -251,6 +258,7 @@ async def test_an_operator_sees_the_acts_of_his_own_people_only(headend: FieldHe
     assert acts["complete"] is True
 
 
+@pytest.mark.slow
 async def test_an_extract_of_too_many_cards_is_refused_with_what_to_do(headend: FieldHeadend) -> None:
     for address in range(KAISA + 1, KAISA + 6):
         await headend.order("card", "assign", card=card_number.spell(address), subscriber="x")
@@ -262,6 +270,7 @@ async def test_an_extract_of_too_many_cards_is_refused_with_what_to_do(headend: 
         assert SignedExtract.model_validate(some.json())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("path", "body", "words"),
     [
@@ -278,6 +287,7 @@ async def test_bad_bodies_are_told_what_is_wrong(headend: FieldHeadend, path: st
     assert words in answer.json()["error"]["text"]
 
 
+@pytest.mark.slow
 async def test_a_mistyped_number_is_refused_and_no_secret_is_ever_said(headend: FieldHeadend) -> None:
     said = []
     async with headend.client("otto") as otto:
@@ -291,12 +301,14 @@ async def test_a_mistyped_number_is_refused_and_no_secret_is_ever_said(headend: 
             assert not any(half in text.lower() for text in said)
 
 
+@pytest.mark.slow
 async def test_the_reader_is_cut_to_what_a_record_can_bear(headend: FieldHeadend) -> None:
     async with headend.client("anna") as anna:
         await anna.get(f"/v1/cards/{MINE}", headers={"X-Cad-Reader": "R" * 500})
     assert (await headend.audit())[-1]["reader"] == "R" * 120
 
 
+@pytest.mark.slow
 async def test_while_the_ledger_cannot_note_it_nothing_is_answered(headend: FieldHeadend) -> None:
     await asyncio.sleep(0)
     store = headend.ledger._store

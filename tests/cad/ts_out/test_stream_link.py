@@ -66,6 +66,7 @@ def listener():  # type: ignore[no-untyped-def]
     made.close()
 
 
+@pytest.mark.slow
 async def test_what_is_handed_over_is_received_in_order(listener: UdpListener) -> None:
     sent = [emm(number, 20 + number % 230) for number in range(150)]
     async with running(stream(listener.port)) as at:
@@ -194,6 +195,7 @@ async def test_what_the_machine_refuses_is_said(changes: dict[str, object], word
         assert at.link.last_error.startswith(words)
 
 
+@pytest.mark.slow
 async def test_waiting_senders_are_told_when_the_link_goes_down(listener: UdpListener) -> None:
     async with running(stream(listener.port, bandwidth_kbps=10)) as at:
         await at.ready()

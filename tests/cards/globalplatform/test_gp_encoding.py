@@ -161,6 +161,7 @@ def test_incomplete_key_information_is_refused(wrong: str) -> None:
         decode_key_information(bytes.fromhex(wrong))
 
 
+@pytest.mark.slow
 @FEW
 @given(
     address=st.integers(0, 99_999_999_999),

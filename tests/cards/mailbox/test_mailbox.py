@@ -151,6 +151,7 @@ def test_a_fingerprint_is_due_and_gone_when_it_was_shown():
     assert refused.value.sw == StatusWord.DATA_NOT_FOUND
 
 
+@pytest.mark.slow
 def test_the_oldest_read_letter_makes_room_first():
     card = session()
     for number in range(1, LETTERS_MAX + 1):

@@ -76,6 +76,7 @@ def test_every_cat_comes_back(table: ConditionalAccess) -> None:
     assert parse_cat(build_cat(table)) == table
 
 
+@pytest.mark.slow
 @given(st.builds(ProgramMap, u16, streams, descriptors, pids, **editions))
 def test_every_pmt_comes_back(table: ProgramMap) -> None:
     assert parse_pmt(build_pmt(table)) == table
