@@ -64,6 +64,7 @@ def _on_one(work: "FieldWork", reader: str | None, refresh: bool) -> "ReportDocu
 
 def _watch(work: "FieldWork", wanted: str | None, count: int | None, as_json: bool) -> int:
     """Card after card; what goes wrong with one is said, and the next may come."""
+    import contextlib
     import queue
 
     from cad.cli.cards.verdict_view import BELLS
@@ -76,7 +77,7 @@ def _watch(work: "FieldWork", wanted: str | None, count: int | None, as_json: bo
     failed = done = 0
     if not as_json:
         click.echo("Put in a card; Ctrl-C ends.")
-    with ReaderWatch(pcsc.Context, events.put):
+    with contextlib.suppress(KeyboardInterrupt), ReaderWatch(pcsc.Context, events.put):
         while count is None or done < count:
             try:
                 event = events.get(timeout=0.5)

@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import json
 import os
+import signal
 import socket
 from pathlib import Path
 
@@ -125,6 +126,18 @@ async def test_watch_gives_each_card_its_verdict_and_a_sound(laptop, insert, tmp
     assert [json.loads(line)["verdict"] for line in (first, second)] == ["blank", "unknown-card"]
     assert code == ExitCode.CHECK_FAILED
     assert bells.count("\a") == 6
+
+
+async def test_watch_ended_by_ctrl_c_says_whether_a_card_failed(laptop, insert, tmp_path) -> None:
+    with make_card(tmp_path, KAISA) as mine:
+        async with laptop.serving("card", "verify", "--watch", "--json") as watching:
+            insert(mine)
+            said = ""
+            while "\a\a\a" not in said:
+                said += await asyncio.to_thread(watching.stderr.read, 1)
+            watching.send_signal(signal.SIGINT)
+            assert await asyncio.to_thread(watching.wait, 60) == ExitCode.CHECK_FAILED
+            assert watching.stderr.read() == ""
 
 
 class MuteCard:
