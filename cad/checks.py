@@ -27,7 +27,8 @@ from cad.orders import broker_probe
 from cad.technicians.server import server_context
 from cad.ts_out.sender import Destination, open_sender
 from config import crosscheck
-from config.settings import MultiplexSettings, Settings, StreamSettings
+from config.outlets import MultiplexSettings, StreamSettings
+from config.settings import Settings
 from config.technicians import TechniciansSettings
 
 CONNECT_TIMEOUT_S: Final = 5.0

@@ -10,12 +10,11 @@ from collections.abc import Collection, Iterable, Iterator
 from config import blackout_checks, ecmg_checks, event_checks
 from config.errors import Problem
 from config.fields import is_loopback, listen_address
+from config.outlets import MultiplexSettings, StreamSettings
 from config.settings import (
     PRODUCTS_PER_SERVICE_MAX,
-    MultiplexSettings,
     NetworkSettings,
     Settings,
-    StreamSettings,
 )
 from protocol import card_number
 

@@ -1,23 +1,20 @@
 """Read the settings file: TOML in, `Settings` out, or one error that names everything there is to mend."""
 
 import copy
-import difflib
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from types import UnionType
-from typing import Any, Final, Union, get_args, get_origin
+from typing import Any, Final
 
-from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails
+from pydantic import ValidationError
 
 from config import crosscheck
 from config.errors import Problem, SettingsError
+from config.problems import problems_of
 from config.settings import Settings
 from config.toml_lines import Location, find_lines, with_line
 
 FILE_BYTES_MAX: Final = 4 * 1024 * 1024
-SECRET_WORDS: Final = ("password", "passphrase", "secret", "master_key")
 
 
 def load(path: Path) -> Settings:
@@ -55,27 +52,13 @@ def from_mapping(
     try:
         settings = Settings.model_validate(dict(raw))
     except ValidationError as error:
-        found = _problems(error)
+        found = problems_of(error, Settings)
         found += _cross_problems_of_the_rest(raw, error)
     else:
         found = crosscheck.problems(settings)
         if not found:
             return settings
     raise SettingsError(source, [with_line(problem, lines or {}) for problem in found]) from None
-
-
-def _problems(error: ValidationError) -> list[Problem]:
-    found = [details for details in error.errors(include_url=False) if not _follows_from_another(details, error)]
-    return [Problem(_spell(details["loc"]), _explain(details)) for details in found]
-
-
-def _follows_from_another(details: ErrorDetails, error: ValidationError) -> bool:
-    """Whether this only says again that something inside, or beside, is wrong."""
-    if details["type"] == "default_factory_not_called":
-        return True
-    location = details["loc"]
-    inner = (other["loc"] for other in error.errors(include_url=False))
-    return details["type"] == "too_short" and any(one[: len(location)] == location != one for one in inner)
 
 
 def _cross_problems_of_the_rest(raw: Mapping[str, Any], error: ValidationError) -> list[Problem]:
@@ -97,53 +80,3 @@ def _drop(raw: Any, location: Location) -> None:
         return
     if isinstance(raw, dict) and location:
         raw.pop(location[-1], None)
-
-
-def _explain(details: ErrorDetails) -> str:
-    match details["type"]:
-        case "missing":
-            return "is missing"
-        case "extra_forbidden":
-            return _unknown_key(details["loc"])
-        case "model_type" | "model_attributes_type" | "dict_type":
-            return "must be a table"
-        case "tuple_type":
-            return "must be an array"
-        case "string_pattern_mismatch" if "a-z0-9-" in details["msg"]:
-            return "must be a short name of a-z, 0-9 and '-', at most 32 characters, such as 'north-1'"
-        case _:
-            text = details["msg"].removeprefix("Value error, ").removeprefix("Input ")
-            return text[:1].lower() + text[1:]
-
-
-def _unknown_key(location: Location) -> str:
-    key = str(location[-1])
-    known = _keys_at(location[:-1])
-    if any(word in key for word in SECRET_WORDS) and key not in known:
-        files = [name for name in known if name.endswith("_file") or name == "credential"]
-        return f"unknown key; secrets are never written into this file{': use ' + ' or '.join(files) if files else ''}"
-    near = difflib.get_close_matches(key, known, 1)
-    return f"unknown key; did you mean {near[0]!r}?" if near else f"unknown key; known here: {', '.join(sorted(known))}"
-
-
-def _keys_at(location: Location) -> list[str]:
-    """Return the keys that the table at this place may have."""
-    model: type[BaseModel] | None = Settings
-    for step in location:
-        if isinstance(step, int) or model is None:
-            continue
-        field = model.model_fields.get(step)
-        model = _table_of(field.annotation) if field else None
-    return list(model.model_fields) if model else []
-
-
-def _table_of(annotation: Any) -> type[BaseModel] | None:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    if get_origin(annotation) in (tuple, Union, UnionType):
-        return next((table for part in get_args(annotation) if (table := _table_of(part))), None)
-    return None
-
-
-def _spell(location: Iterable[str | int]) -> str:
-    return ".".join(str(step) for step in location)

@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, Field, ValidationError
 
 from config.errors import Problem, SettingsError
 from config.fields import Aid, Table
+from config.problems import problems_of
 
 FILE_BYTES_MAX: Final = 64 * 1024
 
@@ -49,7 +50,7 @@ def load(path: Path) -> TechnicianFile:
         raw = tomllib.loads(data.decode())
         found = TechnicianFile.model_validate(raw)
     except ValidationError as error:
-        raise SettingsError(str(path), _problems(error)) from None
+        raise SettingsError(str(path), problems_of(error, TechnicianFile)) from None
     except (ValueError, RecursionError) as error:
         raise SettingsError(str(path), [Problem("", f"is not TOML: {error}")]) from None
     folder = path.absolute().parent
@@ -58,19 +59,3 @@ def load(path: Path) -> TechnicianFile:
 
 
 _PATHS: Final = ("ca_file", "cert_file", "key_file", "state_dir")
-
-
-def _problems(error: ValidationError) -> list[Problem]:
-    known = ", ".join(TechnicianFile.model_fields)
-    found = []
-    for details in error.errors(include_url=False):
-        where = ".".join(str(step) for step in details["loc"])
-        match details["type"]:
-            case "missing":
-                text = "is missing"
-            case "extra_forbidden":
-                text = f"unknown key; known here: {known}"
-            case _:
-                text = details["msg"].removeprefix("Value error, ").removeprefix("Input ")
-        found.append(Problem(where, text[:1].lower() + text[1:]))
-    return found

@@ -15,7 +15,7 @@ from cad.air.muxes import Allocation, ChangedOver, LinkDownError, LinkEvent, Lin
 from cad.air.roster import SectionCache
 from cad.frame.clock import Clock
 from cad.frame.metrics import Metrics
-from config.settings import Outlet, StreamSettings
+from config.outlets import Outlet, StreamSettings
 from emm.carousel import RESEND_HORIZON_S, Carousel, Forecast
 from emm.errors import EmmError
 from emm.pacer import PACKET_BITS, Pacer, cost_bits

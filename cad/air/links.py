@@ -7,7 +7,7 @@ from cad.air.mux_pair import MuxPair
 from cad.air.muxes import LinkEvent, MuxLink
 from cad.frame.clock import Clock
 from cad.ts_out.link import StreamLink
-from config.settings import Outlet, StreamSettings
+from config.outlets import Outlet, StreamSettings
 
 
 class Link(Protocol):

@@ -20,7 +20,7 @@ from cad.air.muxes import (
 )
 from cad.errors import CadError
 from cad.frame.clock import Clock
-from config.settings import MultiplexSettings, StandbySettings
+from config.outlets import MultiplexSettings, StandbySettings
 
 log = structlog.get_logger("cad.air.mux_pair")
 

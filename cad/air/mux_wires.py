@@ -6,7 +6,7 @@ import socket
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from config.settings import MultiplexSettings
+from config.outlets import MultiplexSettings
 
 LINGER_S: Final = 1.0
 """How long the last bytes of a connection may take before it is cut."""

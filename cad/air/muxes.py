@@ -13,7 +13,7 @@ import structlog
 from cad.air.mux_wires import LINGER_S, Wires
 from cad.errors import CadError
 from cad.frame.clock import Clock
-from config.settings import MultiplexSettings
+from config.outlets import MultiplexSettings
 from protocol.simulcrypt.emmg_mux import DataForm, ErrorStatus
 from protocol.simulcrypt.emmg_session import EmmgSession, EmmgSettings
 from protocol.simulcrypt.error_advice import advice, spell

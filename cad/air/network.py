@@ -21,7 +21,8 @@ from cad.frame.clock import Clock
 from cad.frame.health import Health
 from cad.frame.metrics import Metrics
 from cad.ledger.model import CardChange, OpenChange
-from config.settings import CarouselSettings, NetworkSettings, Outlet
+from config.outlets import Outlet
+from config.settings import CarouselSettings, NetworkSettings
 from emm.calendar import Calendar
 from emm.carousel import Carousel, CarouselPolicy, RingFacts
 from emm.errors import EmmError

@@ -91,6 +91,8 @@ class Recording:
         if rate_bps is None:
             found = first_rate(self._packets(HEAD_BYTES))
             file.seek(0)
+            if found is None and not file.read(1):
+                raise DecodeError("the file is empty")
             if found is None:
                 raise DecodeError(
                     "this is no transport stream, or one without clock references (PCR): give its rate by --rate-kbps"

@@ -10,6 +10,7 @@ from cad.errors import BatchFileError
 from cad.ledger.stock import COUNT_MAX
 from cards.globalplatform.data_groups import ISSUER_SIZE_MAX
 from cards.globalplatform.scp03.keys import VERSION_MAX, Mode
+from config.problems import problems_of
 from protocol import card_number
 from protocol.errors import CardNumberError
 
@@ -70,6 +71,5 @@ def read(path: Path) -> BatchOrder:
     except tomllib.TOMLDecodeError as error:
         raise BatchFileError(f"{path} is not TOML: {error}") from None
     except ValidationError as error:
-        lines = [f"{'.'.join(map(str, one['loc'])) or 'file'}: {one['msg']}" for one in error.errors()]
-        raise BatchFileError(f"{path}: " + "; ".join(lines)) from None
+        raise BatchFileError(f"{path}: " + "; ".join(map(str, problems_of(error, BatchOrder)))) from None
     return order.model_copy(update={"transport_keys": path.parent / order.transport_keys})

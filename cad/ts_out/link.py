@@ -22,7 +22,7 @@ from cad.air.muxes import (
 from cad.frame.clock import Clock
 from cad.ts_out.composer import OutputComposer, OutputPlan
 from cad.ts_out.sender import Destination, open_sender
-from config.settings import StreamSettings
+from config.outlets import StreamSettings
 from protocol import rtp
 from protocol.mpegts.packet import Packing
 

@@ -19,7 +19,8 @@ from cad.frame.lifecycle import StateLock
 from cad.ledger.engine import make_engine
 from cad.ledger.store import FILE_NAME as LEDGER_NAME
 from config.load import from_mapping
-from config.settings import MultiplexSettings, Settings
+from config.outlets import MultiplexSettings
+from config.settings import Settings
 
 
 @pytest.fixture

@@ -15,7 +15,8 @@ from config import crosscheck
 from config.errors import SettingsError
 from config.fields import listen_address
 from config.load import FILE_BYTES_MAX, from_mapping, load, loads
-from config.settings import OperatorSettings, Settings, StreamSettings
+from config.outlets import StreamSettings
+from config.settings import OperatorSettings, Settings
 from protocol import card_number
 
 EXAMPLE = Path("config/cad.example.toml")

@@ -71,7 +71,7 @@ def test_the_laptops_example_can_be_used_and_its_paths_count_from_the_file(tmp_p
     ("find", "put", "words"),
     [
         ('"https://headend', '"http://headend', "headend: write the headend's address as https://host:port"),
-        ("key_file", "key_fiel", "unknown key; known here: headend, ca_file"),
+        ("key_file", "key_fiel", "unknown key; did you mean 'key_file'?"),
         ('key_file = "me.key"', "", "key_file: is missing"),
         ("headend = ", "headend = = ", "is not TOML"),
     ],

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import NamedTuple
 
-from config.settings import MultiplexSettings
+from config.outlets import MultiplexSettings
 from tests.support.multiplexer import StrictMultiplexer
 
 

@@ -12,7 +12,7 @@ from cad.air.muxes import Allocation, LinkDownError, LinkEvent, LinkLost, LinkUp
 from cad.air.roster import Roster, SectionCache
 from cad.frame.metrics import Metrics
 from cad.ledger.model import CardChange
-from config.settings import MultiplexSettings
+from config.outlets import MultiplexSettings
 from emm.calendar import Calendar
 from emm.carousel import Carousel, CarouselPolicy
 from emm.keys import KeyLadder, LocalMasterKey

@@ -9,7 +9,7 @@ import structlog
 
 from cad.air.muxes import Allocation, LinkDownError, LinkEvent, LinkLost, LinkUp, MuxLink
 from cad.frame.clock import SystemClock
-from config.settings import MultiplexSettings
+from config.outlets import MultiplexSettings
 from protocol.errors import EncodeError
 from tests.support import multiplexer_grammar as grammar
 from tests.support.multiplexer import StrictMultiplexer

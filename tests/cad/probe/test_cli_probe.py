@@ -114,6 +114,7 @@ def test_the_settings_say_whose_messages(capsys: pytest.CaptureFixture[str], str
         ([], ExitCode.USAGE, "Missing argument 'SOURCE'"),
         (["/nowhere.ts"], ExitCode.NOT_FOUND, "there is no file"),
         (["pyproject.toml"], ExitCode.INPUT, "this is no transport stream"),
+        (["/dev/null"], ExitCode.INPUT, "the file is empty"),
         (["http://x"], ExitCode.FAILED, "is no source"),
         (["-", "--ca-system-id", "0"], ExitCode.USAGE, "give 1..0xFFFF"),
         (["-", "--ca-system-id", "conax"], ExitCode.USAGE, "give 1..0xFFFF"),

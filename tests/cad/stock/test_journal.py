@@ -108,6 +108,12 @@ def test_a_batch_file_is_strict_and_names_everything_wrong(tmp_path: Path) -> No
         batch_file.read(path)
     for name in ("batch", "count", "transport_keys", "first", "mode", "key"):
         assert f"{name}:" in str(wrong.value)
+    path.write_bytes(b"")
+    with pytest.raises(BatchFileError) as wrong:
+        batch_file.read(path)
+    assert str(wrong.value) == f"{path}: " + "; ".join(
+        f"{name}: is missing" for name in ("batch", "operator", "count", "transport_keys")
+    )
     for content, said in ((b"a = ", "not TOML"), (b"\xff", "not UTF-8")):
         path.write_bytes(content)
         with pytest.raises(BatchFileError, match=said):

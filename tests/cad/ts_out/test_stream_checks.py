@@ -5,7 +5,7 @@ from pathlib import Path
 from cad import checks
 from cad.checks import Verdict
 from config.load import load
-from config.settings import StreamSettings
+from config.outlets import StreamSettings
 
 
 def stream(**changes: object) -> StreamSettings:

@@ -11,7 +11,7 @@ from cad.air.links import link_to
 from cad.air.muxes import Allocation, LinkDownError, LinkEvent, LinkLost, LinkUp, MuxLink
 from cad.frame.clock import SystemClock
 from cad.ts_out.link import StreamLink
-from config.settings import MultiplexSettings, StreamSettings
+from config.outlets import MultiplexSettings, StreamSettings
 from protocol import rtp
 from protocol.mpegts.packet import CAT_PID, NULL_PID, PAT_PID
 from protocol.mpegts.section import ShortSection, build_section

@@ -15,7 +15,7 @@ from simulcrypt import SimulcryptMessage
 
 from cad.air.muxes import Allocation, LinkUp, MuxLink
 from cad.frame.clock import SystemClock
-from config.settings import MultiplexSettings
+from config.outlets import MultiplexSettings
 from protocol.simulcrypt.ecmg_scs import ECMG_SCS
 from protocol.simulcrypt.emmg_mux import EMMG_MUX, DataForm, DataProvision
 from protocol.simulcrypt.provision import ProvisionFramer

@@ -10,7 +10,7 @@ import pytest
 
 from cad.air.muxes import MuxLink
 from cad.frame.clock import SystemClock
-from config.settings import MultiplexSettings
+from config.outlets import MultiplexSettings
 from tests.support import multiplexer_grammar as grammar
 from tests.support import pcap
 from tests.support.multiplexer import StrictMultiplexer

@@ -9,7 +9,7 @@ from simulcrypt import SimulcryptMessage
 
 from cad.air.muxes import MuxLink
 from cad.frame.clock import SystemClock
-from config.settings import MultiplexSettings
+from config.outlets import MultiplexSettings
 from tests.support import pcap
 from tests.support.multiplexer import StrictMultiplexer
 

@@ -22,7 +22,7 @@ from cad.frame.metrics import Metrics
 from cad.frame.supervisor import Supervisor
 from cad.ledger.model import CardChange
 from cad.ts_out.link import StreamLink
-from config.settings import StreamSettings
+from config.outlets import StreamSettings
 from emm.calendar import Calendar
 from emm.carousel import Carousel, CarouselPolicy
 from emm.keys import KeyLadder, LocalMasterKey

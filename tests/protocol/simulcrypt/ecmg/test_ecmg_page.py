@@ -5,7 +5,7 @@ from pathlib import Path
 
 from config.ecmg import EcmgSettings
 from config.load import load
-from config.settings import MultiplexSettings
+from config.outlets import MultiplexSettings
 from protocol.access_criteria import ServiceCriteria, build
 from tests.support.ecmg_page import PAGE, PARTS, generated
 
