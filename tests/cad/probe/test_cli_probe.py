@@ -114,7 +114,6 @@ def test_the_settings_say_whose_messages(capsys: pytest.CaptureFixture[str], str
         ([], ExitCode.USAGE, "Missing argument 'SOURCE'"),
         (["/nowhere.ts"], ExitCode.NOT_FOUND, "there is no file"),
         (["pyproject.toml"], ExitCode.INPUT, "this is no transport stream"),
-        (["/dev/null"], ExitCode.INPUT, "the file is empty"),
         (["http://x"], ExitCode.FAILED, "is no source"),
         (["-", "--ca-system-id", "0"], ExitCode.USAGE, "give 1..0xFFFF"),
         (["-", "--ca-system-id", "conax"], ExitCode.USAGE, "give 1..0xFFFF"),
@@ -304,3 +303,9 @@ def test_a_recording_of_an_hour_takes_seconds(stream: Path, capsys: pytest.Captu
     assert found["listened_s"] > 10_800
     assert code == ExitCode.CHECK_FAILED, "tables a thousand times too late"
     assert {alarm["code"] for alarm in found["past_alarms"]} >= {"cat-missing"}
+
+
+def test_an_empty_recording_is_called_empty(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "empty.ts").touch()
+    code, _, err = run(capsys, str(tmp_path / "empty.ts"))
+    assert (code, "the file is empty" in err) == (ExitCode.INPUT, True)
