@@ -6,17 +6,27 @@ provider, four bytes, and the data from byte 20 on.
 """
 
 import hashlib
+import os
 import socket
+import subprocess
+import tempfile
 import threading
+import time
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
+from protocol.mpegts.packet import NULL_PACKET
+
 USER, PASSWORD = "tester", "secret of the tests"
+EMM_TABLES = (0x82, 0x84, 0x88)
+FILLING = 700  # packets: it reads several at a time
+QUIET_S = 5.0
 _EMM = 0x06
 _HEAD = 20
 _BLOCK = 16
@@ -28,6 +38,47 @@ class Handed:
 
     ca_system_id: int
     section: bytes
+
+
+def hand_over(stream: bytes, camd: "CamdServer", ca_system_id: int, enough: int, **options: object) -> str:
+    """Have tsdecrypt take the EMMs out of a stream and hand them to `camd`; return what it says.
+
+    At the end of a file it leaves at once and forgets what it has not handed over yet. So it reads a pipe, which stays
+    open until `enough` have come; where fewer come, until none has come for some seconds.
+    """
+    given: dict[str, object] = {
+        "output": "/dev/null",
+        "ca-system": "CONAX",
+        "caid": f"{ca_system_id:#06x}",
+        "camd-proto": "CS378X",
+        "camd-server": f"127.0.0.1:{camd.port}",
+        "camd-user": USER,
+        "camd-pass": PASSWORD,
+    }
+    command = ["tsdecrypt", "--emm", "--emm-only"]
+    with tempfile.TemporaryDirectory() as folder:
+        pipe = Path(folder) / "stream"
+        os.mkfifo(pipe)
+        for name, value in (given | {"input": f"file://{pipe}"} | options).items():
+            command += [f"--{name.replace('_', '-')}", str(value)]
+        running = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        with running, pipe.open("wb") as out:
+            out.write(stream + NULL_PACKET * FILLING)
+            out.flush()
+            _wait_for_last(camd, enough)
+            out.close()
+            _, said = running.communicate(timeout=60)
+    assert running.returncode == 0, said
+    return said
+
+
+def _wait_for_last(camd: "CamdServer", enough: int) -> None:
+    deadline = time.monotonic() + QUIET_S
+    before = 0
+    while (count := len(camd.handed())) < enough and time.monotonic() < deadline:
+        if count > before:
+            before, deadline = count, time.monotonic() + QUIET_S
+        time.sleep(0.02)
 
 
 class CamdServer:
@@ -47,6 +98,10 @@ class CamdServer:
     @property
     def port(self) -> int:
         return int(self._listener.getsockname()[1])
+
+    def handed(self) -> list[Handed]:
+        """The EMMs; it also hands over sections of PAT and CAT that came before it knew the EMM PID."""
+        return [one for one in self.emms if not one.section or one.section[0] in EMM_TABLES]
 
     def __enter__(self) -> Self:
         self._thread.start()

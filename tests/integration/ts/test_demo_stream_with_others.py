@@ -14,7 +14,7 @@ from cad.demo.outputs import FileOutput
 from cad.demo.stream import PlannedService, StreamPlan
 from protocol.mpegts.packet import Packing
 from protocol.mpegts.section import ShortSection, build_section
-from tests.support.camd import PASSWORD, USER, CamdServer, Handed
+from tests.support.camd import CamdServer, Handed, hand_over
 from tests.support.demo_multiplexer import CA, EMM_PID, multiplexer_running
 
 pytestmark = pytest.mark.integration
@@ -64,27 +64,12 @@ def tshark_sections(path: Path, pid: int) -> list[bytes]:
     return found
 
 
-def tsdecrypt(path: Path) -> tuple[list[Handed], str]:
+def tsdecrypt(path: Path, enough: int) -> tuple[list[Handed], str]:
     """The EMMs that tsdecrypt hands over out of this file, and what it says meanwhile."""
     with CamdServer() as camd:
-        options = {
-            "input": f"file://{path}",
-            "input-service": "101",
-            "output": "/dev/null",
-            "ca-system": "CONAX",
-            "caid": f"{CA:#06x}",
-            "camd-proto": "CS378X",
-            "camd-server": f"127.0.0.1:{camd.port}",
-            "camd-user": USER,
-            "camd-pass": PASSWORD,
-        }
-        command = ["tsdecrypt", "--emm", "--emm-only"]
-        for name, value in options.items():
-            command += [f"--{name}", value]
-        finished = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+        said = hand_over(path.read_bytes(), camd, CA, enough, input_service=101)
     assert camd.errors == []
-    # It also hands over the sections of PAT and CAT that came before it knew the EMM PID.
-    return [one for one in camd.emms if not one.section or one.section[0] in TABLE_IDS], finished.stderr
+    return camd.handed(), said
 
 
 @pytest.mark.parametrize("packing", Packing)
@@ -108,7 +93,7 @@ async def test_tsdecrypt_finds_the_cat_and_hands_over_every_emm_byte_for_byte(tm
     sent += sent[:20]
     random.Random(3).shuffle(sent)
     await record(tmp_path / "x.ts", sent, Packing.PER_SECTION)
-    handed, said = tsdecrypt(tmp_path / "x.ts")
+    handed, said = tsdecrypt(tmp_path / "x.ts", len(sent))
     assert f"EMM CAID: {CA:#06x}" in said
     assert f"EMM pid : {EMM_PID:#06x}" in said
     assert "discontinuity" not in said
@@ -119,17 +104,17 @@ async def test_tsdecrypt_takes_several_whole_emms_out_of_one_packet(tmp_path: Pa
     # Three of 61 bytes fill a packet with its pointer_field.
     sent = emms([61] * 300)
     await record(tmp_path / "x.ts", sent, Packing.PACKED)
-    handed, _ = tsdecrypt(tmp_path / "x.ts")
+    handed, _ = tsdecrypt(tmp_path / "x.ts", len(sent))
     assert handed == [Handed(CA, section) for section in sent]
 
 
 async def test_what_tsdecrypt_cannot_hand_over(tmp_path: Path) -> None:
     """Its limits, not those of the stream (docs/transport-stream.md): one byte for a length, one section at a time."""
     await record(tmp_path / "x.ts", emms([255, 256]), Packing.PER_SECTION)
-    handed, _ = tsdecrypt(tmp_path / "x.ts")
+    handed, _ = tsdecrypt(tmp_path / "x.ts", 2)
     assert [len(one.section) for one in handed] == [255, 0]
     sent = emms([150] * 60)
     await record(tmp_path / "y.ts", sent, Packing.PACKED)
-    handed, _ = tsdecrypt(tmp_path / "y.ts")
+    handed, _ = tsdecrypt(tmp_path / "y.ts", len(sent))
     assert 0 < len(handed) < len(sent)
     assert tshark_sections(tmp_path / "y.ts", EMM_PID) == sent

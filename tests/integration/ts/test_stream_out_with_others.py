@@ -31,7 +31,7 @@ from emm.plan import Right
 from emm.seal import EmmSealer
 from protocol import rtp
 from protocol.mpegts.packet import CAT_PID, PAT_PID
-from tests.support.camd import PASSWORD, USER, CamdServer
+from tests.support.camd import CamdServer, hand_over
 from tests.support.pcap import write_udp
 from tests.support.ts_listening import Heard, UdpListener
 
@@ -108,23 +108,6 @@ def tshark_sections(path: Path, *options: str) -> list[bytes]:
     return found
 
 
-def tsdecrypt(path: Path, camd: CamdServer) -> str:
-    options = {
-        "input": f"file://{path}",
-        "output": "/dev/null",
-        "ca-system": "CONAX",
-        "caid": f"{CA:#06x}",
-        "camd-proto": "CS378X",
-        "camd-server": f"127.0.0.1:{camd.port}",
-        "camd-user": USER,
-        "camd-pass": PASSWORD,
-    }
-    command = ["tsdecrypt", "--emm", "--emm-only"]
-    for name, value in options.items():
-        command += [f"--{name}", value]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stderr
-
-
 async def test_udp_and_rtp_at_once_as_tshark_reads_them(tmp_path: Path) -> None:
     over_udp = OneStream(1, bandwidth_kbps=200)
     over_rtp = OneStream(2, bandwidth_kbps=150, protocol="rtp", packing="per-section", null_packets=False, pat=False)
@@ -183,9 +166,8 @@ async def test_tsdecrypt_takes_every_emm_out_of_what_was_received_also_across_a_
     marked = [packet for _, packet in heard.packets[EMM_PID] if packet.discontinuity]
     assert len(marked) == 2, "each start announces that its counter begins anew"
     assert {parse_emm(section).header.address for section in sections} == {*range(60), *range(100, 160)}
-    (tmp_path / "x.ts").write_bytes(heard.stream)
     with CamdServer() as camd:
-        said = tsdecrypt(tmp_path / "x.ts", camd)
+        said = hand_over(heard.stream, camd, CA, len(sections))
     assert camd.errors == []
     assert f"EMM CAID: {CA:#06x}" in said
     assert f"EMM pid : {EMM_PID:#06x}" in said
