@@ -13,7 +13,7 @@ from cad.errors import NotFoundError
 from cad.explain import explain_card, explain_channel
 from cad.frame import clock as clocks
 from cad.frame.clock import SystemClock
-from cad.ledger import stock
+from cad.ledger.acts import stock
 from cad.ledger.ledger import Ledger
 from cad.ledger.model import CardView
 from config.settings import NetworkSettings, ServiceSettings

@@ -14,7 +14,7 @@ from cad.frame.clock import Clock
 from cad.frame.metrics import Metrics
 from cad.ledger.errors import LedgerUnavailable
 from cad.ledger.ledger import Ledger
-from cad.ledger.messages import OnAirMessage
+from cad.ledger.tables.messages import OnAirMessage
 from config.settings import OperatorSettings, Settings
 from emm.errors import EmmError
 from emm.notices.content import GROUP_SIZE

@@ -10,7 +10,7 @@ import click
 from cad.cli.shell.options import config_option, daemon_options, json_option
 
 if TYPE_CHECKING:
-    from cad.ledger.backup import Copy
+    from cad.ledger.acts.backup import Copy
 
 _FILE = click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 
@@ -27,7 +27,7 @@ def command(file: Path, config: Path, socket_path: Path | None, as_json: bool) -
     from cad.cli.shell.client import daemon
     from cad.cli.shell.output import console, document, show_json
     from cad.errors import BackupError
-    from cad.ledger import backup
+    from cad.ledger.acts import backup
 
     draft = file.with_name(file.name + ".part")
     if file.exists():
@@ -70,7 +70,7 @@ def restore_command(file: Path, spelt_head: str | None, yes: bool, config: Path,
     from cad.app import make_state_dir
     from cad.cli.shell.output import console, document, show_json
     from cad.frame.lifecycle import StateLock
-    from cad.ledger import backup
+    from cad.ledger.acts import backup
     from cad.ledger.model import AuditHead, Grants
     from config.load import load
     from emm.keys import KeyLadder

@@ -15,7 +15,7 @@ from cad.http.facade import Headend
 from cad.ledger.errors import AuditBroken, LedgerError
 from emm.errors import EmmError
 from protocol.errors import CardNumberError, ProtocolError
-from protocol.portal.catalogue import CatalogueError
+from protocol.portal.commands.catalogue import CatalogueError
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 

@@ -9,8 +9,8 @@ from starlette.routing import Route
 
 from cad.http.peer import who
 from cad.orders.catalogue import CatalogueDesk
-from protocol.portal import catalogue
-from protocol.portal.catalogue import CatalogueError
+from protocol.portal.commands import catalogue
+from protocol.portal.commands.catalogue import CatalogueError
 from protocol.portal.errors import FieldError
 
 BODY_MAX: Final = 4 * 1024 * 1024

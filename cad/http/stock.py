@@ -11,7 +11,7 @@ from starlette.routing import Route
 
 from cad.errors import StockRefusedError
 from cad.frame.clock import spell
-from cad.ledger import stock
+from cad.ledger.acts import stock
 from cad.ledger.ledger import Ledger
 from protocol import card_number
 

@@ -7,9 +7,10 @@ from typing import Any, Final
 import structlog
 from sqlalchemy import Connection
 
-from cad.ledger import audit, due, facts, history, rows
+from cad.ledger import audit, due, facts
 from cad.ledger.decide.command import decide
 from cad.ledger.decide.common import Context
+from cad.ledger.look import history
 from cad.ledger.model import (
     OPEN_STATES,
     AuditHead,
@@ -24,6 +25,7 @@ from cad.ledger.model import (
     Refusal,
     Unreadable,
 )
+from cad.ledger.tables import rows
 from cad.ledger.working import Answered, CardRow, Decision, Fact, FactRow, SubscriptionRow, WorkingSet
 from protocol.portal import topics
 from protocol.portal.codes import Code, retryable, text

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Final
 import structlog
 from sqlalchemy import Connection
 
-from cad.ledger import facts, rows
+from cad.ledger import facts
 from cad.ledger.model import HEADEND, OPEN_STATES, SUSPENDED, CardChange
+from cad.ledger.tables import rows
 from cad.ledger.working import CardRow, Fact
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Final
 
 from cad.ledger.working import Fact, SubscriptionRow
-from protocol.portal.invoice import InvoiceFact
+from protocol.portal.commands.invoice import InvoiceFact
 
 WAITING: Final = 0
 RUNNING: Final = 1

@@ -15,11 +15,10 @@ from sqlalchemy import Connection
 from cad.air.roster import CardBlock, RightBlock
 from cad.errors import BackupError
 from cad.frame.clock import Clock
-from cad.ledger import copying, history, messages, reading, upkeep
+from cad.ledger.acts import upkeep
 from cad.ledger.batch import Batch
-from cad.ledger.copying import Copied
 from cad.ledger.errors import LedgerUnavailable
-from cad.ledger.messages import OnAirMessage
+from cad.ledger.look import copying, history, reading
 from cad.ledger.model import (
     AuditHead,
     CardChange,
@@ -36,6 +35,8 @@ from cad.ledger.model import (
     Promise,
 )
 from cad.ledger.store import Store
+from cad.ledger.tables import messages
+from cad.ledger.tables.messages import OnAirMessage
 
 BACKUP_STEP: Final = 1 << 20
 CHANGES_STEP: Final = 5_000
@@ -196,7 +197,7 @@ class Ledger:
         await self._run(self._store.note, kind, facts, self._clock.now())
 
     async def perform(self, act: Callable[[Batch, Connection], T]) -> T:
-        """Run an act that is no command (`cad.ledger.stock`) in one transaction; what it raises undoes all of it."""
+        """Run an act that is no command (`cad.ledger.acts.stock`) in one transaction; what it raises undoes it all."""
         return await self._run(self._store.perform, act, self._clock.now())
 
     async def guard_period(self, period: int, calendar: Mapping[str, int]) -> None:
@@ -263,7 +264,7 @@ class Ledger:
             found += block.tolist()
         return found
 
-    def copy(self, operator: str) -> AsyncGenerator[Copied, None]:
+    def copy(self, operator: str) -> AsyncGenerator[copying.Copied, None]:
         """Yield all rows of an operator in blocks; together, with the last one, as of one moment, which it names.
 
         A row that comes again takes the place of the earlier one. Raises CopyBroken: begin anew.

@@ -10,7 +10,7 @@ from emm.calendar import Calendar
 from emm.plan import Right
 from emm.traits import NO_TRAITS, Traits
 from protocol.portal.codes import Code
-from protocol.portal.commands import AnyCommand
+from protocol.portal.commands.parsing import AnyCommand
 from protocol.portal.errors import FieldError
 from protocol.portal.replies import Reply
 
@@ -156,7 +156,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """A command that was read: `body` and `digest` as `protocol.portal.commands` makes them.
+    """A command that was read: `body` and `digest` as `protocol.portal.commands.parsing` makes them.
 
     `finding`: it was served already, and only its answer is to be kept and recorded.
     `by` says which person gave it, where it did not come from a portal.

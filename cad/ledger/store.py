@@ -14,11 +14,12 @@ from typing import Any, Final, TypeVar
 import structlog
 from sqlalchemy import Connection, func, insert, select
 
-from cad.ledger import airing, audit, due, history, reading, rows, schema, upkeep
+from cad.ledger import audit, due
+from cad.ledger.acts import airing, upkeep
 from cad.ledger.batch import Batch, Counters
-from cad.ledger.copying import Watch
-from cad.ledger.database import Database
 from cad.ledger.errors import AuditBroken, LedgerRefused, LedgerUnavailable
+from cad.ledger.look import history, reading
+from cad.ledger.look.copying import Watch
 from cad.ledger.model import (
     AuditHead,
     CardChange,
@@ -33,6 +34,8 @@ from cad.ledger.model import (
     Refusal,
     Unreadable,
 )
+from cad.ledger.tables import rows, schema
+from cad.ledger.tables.database import Database
 from protocol.portal.codes import Code, text
 
 log = structlog.get_logger(__name__)

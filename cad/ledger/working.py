@@ -10,9 +10,9 @@ from typing import Final
 from emm.plan import Right
 from emm.traits import Traits
 from protocol.portal.codes import Code
-from protocol.portal.invoice import FactName
-from protocol.portal.offer_commands import EVENT
-from protocol.portal.terms import Terms
+from protocol.portal.commands.invoice import FactName
+from protocol.portal.commands.offers import EVENT
+from protocol.portal.commands.terms import Terms
 
 REVISION_MAX: Final = 0xFFFF_FFFF
 SAID_S: Final = 32 * 86_400

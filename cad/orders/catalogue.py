@@ -6,12 +6,12 @@ from typing import Any
 from cad.errors import CatalogueChangedError
 from cad.frame.clock import spell
 from cad.frame.metrics import Metrics
-from cad.ledger import catalogue
-from cad.ledger.catalogue import OfferChange, StandingOffer
+from cad.ledger.acts import catalogue
+from cad.ledger.acts.catalogue import OfferChange, StandingOffer
 from cad.ledger.ledger import Ledger
 from cad.ledger.model import Outcome
-from protocol.portal.catalogue import Catalogue
 from protocol.portal.codes import Code
+from protocol.portal.commands.catalogue import Catalogue
 
 Document = dict[str, Any]
 

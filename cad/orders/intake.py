@@ -16,11 +16,12 @@ from cad.ledger.model import Order, Outcome, Refusal, Unreadable
 from cad.orders.broker import BrokerConnection, Received
 from cad.orders.broker_faults import BrokerDownError
 from cad.orders.portal_link import PortalLink
-from protocol.portal import commands, topics
+from protocol.portal import topics
 from protocol.portal.codes import Code
+from protocol.portal.commands import parsing
+from protocol.portal.commands.offers import OfferPut
+from protocol.portal.commands.snapshot import SnapshotCommand
 from protocol.portal.errors import InvalidError, TopicError, UnreadableError
-from protocol.portal.offer_commands import OfferPut
-from protocol.portal.snapshot import SnapshotCommand
 from protocol.portal.topics import CommandTopic
 
 log = structlog.get_logger(__name__)
@@ -164,7 +165,7 @@ def _read(received: Received, topic: CommandTopic, operators: Container[str]) ->
     if received.correlation is not None and len(received.correlation) > CORRELATION_MAX:
         raise UnreadableError(Code.TOO_LARGE, f"correlation data has at most {CORRELATION_MAX} bytes")
     try:
-        command = commands.parse(topic.resource, topic.verb, received.payload, _id_property(received))
+        command = parsing.parse(topic.resource, topic.verb, received.payload, _id_property(received))
     except InvalidError as error:
         return _refusal(received, topic, error)
     body = command.body()
@@ -175,7 +176,7 @@ def _read(received: Received, topic: CommandTopic, operators: Container[str]) ->
         operator=topic.operator,
         command=command,
         body=body,
-        digest=commands.digest(command, body),
+        digest=parsing.digest(command, body),
         reply_topic=reply_topic,
         correlation=received.correlation,
     )

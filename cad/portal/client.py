@@ -35,9 +35,9 @@ from cad.portal.outbox import Entry, Outbox
 from cad.portal.resync import Differences, Snapshot, Snapshots
 from cad.portal.settings import PortalSettings
 from protocol.portal import topics
-from protocol.portal.commands import AnyCommand
+from protocol.portal.commands.parsing import AnyCommand
+from protocol.portal.commands.snapshot import AnyItem, Chosen
 from protocol.portal.events import CONTENT_TYPE, SPEC_VERSION
-from protocol.portal.snapshot import AnyItem, Chosen
 
 log = structlog.get_logger("cad.portal")
 

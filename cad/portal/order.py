@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import Any, Final, get_args, get_type_hints
 
 from protocol import card_number
-from protocol.portal.commands import COMMANDS, AnyCommand
+from protocol.portal.commands.messages import CardFingerprint, MessagePut
+from protocol.portal.commands.parsing import COMMANDS, AnyCommand
 from protocol.portal.fields import Card
-from protocol.portal.message_commands import CardFingerprint, MessagePut
 
 _RESOURCES: Final = {resource for resource, _ in COMMANDS}
 _NAMED: Final = "message"

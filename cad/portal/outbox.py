@@ -18,7 +18,7 @@ from cad.portal.errors import CommandRefusedError, IdReusedError, OutboxError, U
 from cad.portal.messages import Answer, Fact, read_fact
 from cad.portal.order import Claims, claims
 from protocol.portal import topics
-from protocol.portal.commands import PAYLOAD_MAX, AnyCommand, parse
+from protocol.portal.commands.parsing import PAYLOAD_MAX, AnyCommand, parse
 
 FORMAT: Final = 1
 _SCHEMA: Final = """

@@ -10,11 +10,11 @@ from typing import Any, Final, Protocol
 
 from cad.portal.errors import SnapshotError
 from cad.portal.messages import Answer
-from protocol.portal import snapshot as canon
 from protocol.portal.codes import Code
-from protocol.portal.commands import AnyCommand
+from protocol.portal.commands import snapshot as canon
+from protocol.portal.commands.parsing import AnyCommand
+from protocol.portal.commands.snapshot import AnyItem, Chosen, ItemName, SnapshotRead, SnapshotRequest
 from protocol.portal.fields import spell_moment
-from protocol.portal.snapshot import AnyItem, Chosen, ItemName, SnapshotRead, SnapshotRequest
 
 TRIES: Final = 3
 LATE_S: Final = 30.0

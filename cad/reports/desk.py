@@ -12,9 +12,9 @@ from sqlalchemy import Connection
 
 from cad.errors import NotFoundError, QuestionError
 from cad.frame.clock import Clock, spell
-from cad.ledger import history
 from cad.ledger.batch import Batch
 from cad.ledger.ledger import Ledger
+from cad.ledger.look import history
 from cad.ledger.store import HISTORY_SINCE
 from cad.reports.spans import CARD, CardSpans, Names, What, cards
 from config.settings import OperatorSettings, Settings

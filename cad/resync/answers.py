@@ -5,8 +5,8 @@ from typing import Any, Final
 
 from cad.resync.spool import Spool
 from cad.resync.taking import Taken
-from protocol.portal import snapshot
-from protocol.portal.snapshot import SnapshotCompare, SnapshotRead, SnapshotTaken
+from protocol.portal.commands import snapshot
+from protocol.portal.commands.snapshot import SnapshotCompare, SnapshotRead, SnapshotTaken
 
 PAGE_BYTES: Final = 48_000
 """A broker takes messages of 64 KiB; room is left for what stands around the items."""

@@ -6,8 +6,8 @@ from typing import Any, Final
 from pydantic import TypeAdapter, ValidationError
 
 from cad.errors import QuestionError
-from protocol.portal import snapshot
-from protocol.portal.snapshot import Item
+from protocol.portal.commands import snapshot
+from protocol.portal.commands.snapshot import Item
 
 _ITEM: Final[TypeAdapter[Any]] = TypeAdapter(Item)
 

@@ -28,7 +28,7 @@ from cad.resync.answers import compared, pages, taken_message
 from cad.resync.taking import Taken, take
 from protocol.portal import events, topics
 from protocol.portal.codes import Code
-from protocol.portal.snapshot import SnapshotCompare, SnapshotRead, SnapshotRequest, answer_type
+from protocol.portal.commands.snapshot import SnapshotCompare, SnapshotRead, SnapshotRequest, answer_type
 
 log = structlog.get_logger(__name__)
 

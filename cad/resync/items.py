@@ -4,12 +4,12 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
 
-from cad.ledger.copying import Copied
+from cad.ledger.look.copying import Copied
 from protocol import card_number
-from protocol.portal import snapshot
+from protocol.portal.commands import snapshot
+from protocol.portal.commands.snapshot import ItemName
+from protocol.portal.commands.terms import Terms
 from protocol.portal.fields import spell_moment
-from protocol.portal.snapshot import ItemName
-from protocol.portal.terms import Terms
 
 Extract = Callable[[Any, Mapping[int, str]], Any]
 """From a row, and the names of regions by their numbers."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from cad.errors import CadError
-from protocol.portal import snapshot
+from protocol.portal.commands import snapshot
 
 _SCHEMA: Final = """
 PRAGMA locking_mode = EXCLUSIVE;

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from cad.errors import CadError
-from cad.ledger.copying import Copied
+from cad.ledger.look.copying import Copied
 from cad.resync.items import Spelling
 from cad.resync.spool import Digests, Spool
-from protocol.portal.snapshot import FIELDS, ItemName
+from protocol.portal.commands.snapshot import FIELDS, ItemName
 
 FREE_MIN: Final = 512 * 1024 * 1024
 """Free space that a snapshot leaves to the ledger."""

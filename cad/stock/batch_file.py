@@ -7,7 +7,7 @@ from typing import Annotated, Final, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from cad.errors import BatchFileError
-from cad.ledger.stock import COUNT_MAX
+from cad.ledger.acts.stock import COUNT_MAX
 from cards.globalplatform.data_groups import ISSUER_SIZE_MAX
 from cards.globalplatform.scp03.keys import VERSION_MAX, Mode
 from config.problems import problems_of

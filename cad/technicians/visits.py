@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection
 
-from cad.ledger import upkeep
+from cad.ledger.acts import upkeep
 from cad.ledger.batch import Batch
 from cad.ledger.model import OPEN_STATES, CardView
 from cad.technicians.documents import Visit, Visits

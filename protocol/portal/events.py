@@ -4,8 +4,8 @@ from typing import Annotated, Final, get_args
 
 from pydantic import Field
 
+from protocol.portal.commands.invoice import FactName, InvoiceFact
 from protocol.portal.fields import Card, CommandId, Message, Moment, Slug, spell_moment
-from protocol.portal.invoice import FactName, InvoiceFact
 
 CONTENT_TYPE: Final = "application/json"
 SPEC_VERSION: Final = "1.0"

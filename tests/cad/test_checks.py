@@ -16,8 +16,8 @@ from cad.checks import Finding, Verdict
 from cad.errors import DaemonUnreachableError
 from cad.frame.clock import SystemClock
 from cad.frame.lifecycle import StateLock
-from cad.ledger.engine import make_engine
 from cad.ledger.store import FILE_NAME as LEDGER_NAME
+from cad.ledger.tables.engine import make_engine
 from config.load import from_mapping
 from config.outlets import MultiplexSettings
 from config.settings import Settings
@@ -174,7 +174,7 @@ def test_a_whole_ledger_is_not_touched(settings: Settings) -> None:
 def test_a_ledger_left_by_a_killed_daemon_is_read_with_its_log(settings: Settings) -> None:
     path = settings.node.state_dir / LEDGER_NAME
     code = (
-        "import os, signal, sys; from pathlib import Path; from cad.ledger.engine import make_engine\n"
+        "import os, signal, sys; from pathlib import Path; from cad.ledger.tables.engine import make_engine\n"
         "connection = make_engine(Path(sys.argv[1])).connect()\n"
         "with connection.begin(): connection.exec_driver_sql('CREATE TABLE t (x)')\n"
         "os.kill(os.getpid(), signal.SIGKILL)"

@@ -23,7 +23,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
-from cad.ledger import reading
+from cad.ledger.look import reading
 from cad.ledger.model import Grants, OperatorGrant
 from cards.errors import CardRefusedError
 from cards.memory.contents import CardKeys

@@ -23,9 +23,9 @@ from cad.http.app import public_app
 from cad.http.stock import Claim, LedgerDesk, Reservation
 from cad.technicians.app import technicians_app
 from protocol.card_number import spell
-from protocol.portal import schemas
-from protocol.portal.commands import COMMANDS
-from protocol.portal.samples import CARD, OTHER_CARD
+from protocol.portal.commands.parsing import COMMANDS
+from protocol.portal.documents import schemas
+from protocol.portal.documents.samples import CARD, OTHER_CARD
 from tests.support.broker import SHIPPED, Mosquitto, running
 from tests.support.eventually import eventually
 from tests.support.headend import FIRST, Headend, headend

@@ -16,7 +16,9 @@ import pytest
 from cad.portal.client import PortalClient
 from cad.portal.settings import PortalSettings
 from protocol import card_number, receiver_number
-from protocol.portal.commands import CardAssign, CardPair, OfferPut, SubscriptionPut
+from protocol.portal.commands.cards import CardAssign, CardPair
+from protocol.portal.commands.offers import OfferPut
+from protocol.portal.commands.subscriptions import SubscriptionPut
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 

@@ -12,7 +12,7 @@ with atheris.instrument_imports(include=["protocol.portal", "cad.orders.intake"]
     from cad.ledger.model import Order, Refusal, Unreadable
     from cad.orders.broker import Received
     from cad.orders.intake import read
-    from protocol.portal import commands
+    from protocol.portal.commands import parsing
 
 OPERATORS = {"karjaa"}
 
@@ -26,9 +26,9 @@ def TestOneInput(data: bytes) -> None:  # noqa: N802 - the name libFuzzer docume
     told = read(received, OPERATORS)
     if isinstance(told, Order):
         command = told.command
-        again = commands.parse(command.resource, command.verb, told.body, command.id)
+        again = parsing.parse(command.resource, command.verb, told.body, command.id)
         assert again.body() == told.body
-        assert commands.digest(again, again.body()) == told.digest
+        assert parsing.digest(again, again.body()) == told.digest
     else:
         assert told is None or isinstance(told, Refusal | Unreadable)
 

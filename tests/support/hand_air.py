@@ -14,7 +14,8 @@ from cad.air.muxes import Allocation, LinkDownError, LinkEvent, LinkLost, LinkUp
 from cad.air.network import FIRST_HOUR_S, NetworkOnAir
 from cad.air.roster import Roster
 from cad.frame.metrics import Metrics
-from cad.ledger import reading, upkeep
+from cad.ledger.acts import upkeep
+from cad.ledger.look import reading
 from cad.ledger.model import CardChange, Grants, OpenChange, OutboxMessage, Outcome
 from cad.ledger.store import Store
 from config.settings import CarouselSettings, NetworkSettings

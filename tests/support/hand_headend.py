@@ -13,8 +13,9 @@ from zoneinfo import ZoneInfo
 from cad.air.notices import emms_to_cards, emms_to_ranges
 from cad.air.roster import Roster
 from cad.demo.receiver import card_filters
-from cad.ledger import messages, reading
+from cad.ledger.look import reading
 from cad.ledger.model import CardChange, CardView, EventGrant, Grants, OperatorGrant
+from cad.ledger.tables import messages
 from cards.errors import CardRefusedError, PairedError
 from cards.memory.contents import CardKeys
 from cards.session import CardSession

@@ -9,7 +9,7 @@ from typing import Any
 from cad.ledger.model import Grants, LedgerOptions, NoPromise, OperatorGrant, Order, Outcome, Promise
 from cad.ledger.store import FILE_NAME, Store
 from protocol.card_number import spell
-from protocol.portal import commands
+from protocol.portal.commands import parsing
 
 KEY = bytes(range(32))
 NOW = 1_800_000_000.0
@@ -38,10 +38,10 @@ def order(operator: str, resource: str, verb: str, command_id: str, reply: str |
     """Return a command as the intake hands it to the ledger. `card` is an address."""
     if "card" in body:
         body["card"] = spell(body["card"])
-    command = commands.parse(resource, verb, json.dumps(body).encode(), command_id)
+    command = parsing.parse(resource, verb, json.dumps(body).encode(), command_id)
     said = command.body()
     topic = None if reply is None else f"cad/v1/{operator}/rep/{reply}"
-    return Order(operator, command, said, commands.digest(command, said), topic, b"correlation")
+    return Order(operator, command, said, parsing.digest(command, said), topic, b"correlation")
 
 
 def offer(command_id: str = "offer-1", operator: str = "karjaa", **changed: Any) -> Order:

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from protocol.portal import asyncapi, schemas
+from protocol.portal.documents import asyncapi, schemas
 
 FOLDER = Path(__file__).parents[2] / "docs" / "portal"
 

@@ -12,7 +12,10 @@ from cad.frame.clock import SystemClock
 from cad.frame.supervisor import Supervisor
 from cad.portal.client import PortalClient
 from cad.portal.settings import PortalSettings
-from protocol.portal.commands import AnyCommand, CardAssign, CardReopen, CardSuspend, OfferPut, SubscriptionPut
+from protocol.portal.commands.cards import CardAssign, CardReopen, CardSuspend
+from protocol.portal.commands.offers import OfferPut
+from protocol.portal.commands.parsing import AnyCommand
+from protocol.portal.commands.subscriptions import SubscriptionPut
 from tests.support.broker import HOST
 from tests.support.headend import FIRST
 

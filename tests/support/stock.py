@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.keywrap import aes_key_wrap
 
-from cad.ledger import stock
+from cad.ledger.acts import stock
 from cad.ledger.errors import LedgerUnavailable
 from cad.ledger.store import Store
 from cad.stock.batch_file import BatchOrder

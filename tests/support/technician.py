@@ -20,7 +20,7 @@ from config.load import loads
 from config.settings import Settings
 from emm.calendar import Calendar
 from protocol import card_number
-from protocol.portal import commands
+from protocol.portal.commands import parsing
 from tests.support.broker import HOST, Authority, free_port
 from tests.support.cards import LADDER, NOW
 from tests.support.clock import ManualClock
@@ -114,9 +114,9 @@ class FieldHeadend:
         self.orders += 1
         rising = {} if verb == "refresh" else {"rev": self.orders}
         text = json.dumps({"id": f"c-{self.orders}", **rising, **body}).encode()
-        command = commands.parse(resource, verb, text)
+        command = parsing.parse(resource, verb, text)
         said = command.body()
-        outcome = (await self.ledger.commit([Order(operator, command, said, commands.digest(command, said))]))[0]
+        outcome = (await self.ledger.commit([Order(operator, command, said, parsing.digest(command, said))]))[0]
         assert outcome.reply is not None
         assert outcome.reply.status == "committed", outcome.reply
 

@@ -10,8 +10,8 @@ from typing import Any, Final, NoReturn
 from cad.errors import CatalogueFileError
 from config.errors import Problem
 from config.toml_lines import Location, find_lines, with_line
-from protocol.portal import catalogue
-from protocol.portal.catalogue import CatalogueError
+from protocol.portal.commands import catalogue
+from protocol.portal.commands.catalogue import CatalogueError
 
 BYTES_MAX: Final = 2 * 1024 * 1024
 

@@ -6,7 +6,8 @@ from cad.ledger.decide.common import NOTHING_TO_SEND, Context, own_card, stale, 
 from cad.ledger.decide.lifecycle import IN_HANDS, Move, go, legal
 from cad.ledger.model import ACTIVE, ASSIGNED, BLACKLISTED, LOST, OPEN_STATES, RETURNED, STOCK
 from cad.ledger.working import CardRow, Decision, Fact, WorkingSet
-from protocol.portal.card_commands import (
+from protocol.portal.codes import Code, text
+from protocol.portal.commands.cards import (
     CardAssign,
     CardBlacklist,
     CardRefresh,
@@ -17,7 +18,6 @@ from protocol.portal.card_commands import (
     CardReturn,
     CardSuspend,
 )
-from protocol.portal.codes import Code, text
 
 _REPORTS = {"lost": Move.LOST, "stolen": Move.STOLEN, "defective": Move.DEFECTIVE}
 

@@ -13,8 +13,8 @@ from cad.ledger.decide.common import Context
 from cad.ledger.decide.contract import CUSTOMER_SERVICE
 from cad.ledger.working import Decision, OfferRow, SubscriptionRow, WorkingSet
 from protocol.portal.codes import Code, text
-from protocol.portal.offer_commands import MIX
-from protocol.portal.subscription_commands import SubscriptionEnd, SubscriptionPut
+from protocol.portal.commands.offers import MIX
+from protocol.portal.commands.subscriptions import SubscriptionEnd, SubscriptionPut
 
 
 @dataclass(frozen=True, slots=True)

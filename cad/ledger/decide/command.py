@@ -3,7 +3,7 @@
 from cad.ledger.decide import cards, choosing, household, invoice, messages, offers, replacing, subscriptions
 from cad.ledger.decide.common import Context
 from cad.ledger.working import Decision, WorkingSet
-from protocol.portal.card_commands import (
+from protocol.portal.commands.cards import (
     CardAssign,
     CardBlacklist,
     CardPair,
@@ -19,12 +19,12 @@ from protocol.portal.card_commands import (
     CardSuspend,
     CardUnpair,
 )
-from protocol.portal.commands import AnyCommand
-from protocol.portal.invoice import InvoiceReplay
-from protocol.portal.message_commands import CardFingerprint, CardMessage, MessagePut, MessageWithdraw
-from protocol.portal.offer_commands import OfferPut, OfferWithdraw
-from protocol.portal.snapshot import SnapshotCommand
-from protocol.portal.subscription_commands import SubscriptionEnd, SubscriptionPut
+from protocol.portal.commands.invoice import InvoiceReplay
+from protocol.portal.commands.messages import CardFingerprint, CardMessage, MessagePut, MessageWithdraw
+from protocol.portal.commands.offers import OfferPut, OfferWithdraw
+from protocol.portal.commands.parsing import AnyCommand
+from protocol.portal.commands.snapshot import SnapshotCommand
+from protocol.portal.commands.subscriptions import SubscriptionEnd, SubscriptionPut
 
 CardCommand = (
     CardAssign

@@ -10,7 +10,7 @@ from cad.ledger.working import CardRow, Decision, OfferRow, WorkingSet
 from emm.errors import PlanError
 from emm.plan import WINDOWS_MAX, Right, ensure_fits
 from protocol.portal.codes import Code
-from protocol.portal.offer_commands import OfferPut
+from protocol.portal.commands.offers import OfferPut
 
 NOTHING_TO_SEND: Final = "it was so already; there is nothing to send"
 

@@ -6,8 +6,8 @@ from cad.ledger.decide.civil import add_months, spell_local
 from cad.ledger.decide.common import Context
 from cad.ledger.working import Decision, OfferRow, SubscriptionRow, WorkingSet
 from protocol.portal.codes import Code, text
-from protocol.portal.subscription_commands import SubscriptionPut
-from protocol.portal.terms import Authority
+from protocol.portal.commands.subscriptions import SubscriptionPut
+from protocol.portal.commands.terms import Authority
 
 CUSTOMER_SERVICE: Authority = "customer-service"
 

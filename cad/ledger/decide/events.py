@@ -8,8 +8,8 @@ from cad.ledger.decide.common import Context, full, spell_offer
 from cad.ledger.model import EventGrant
 from cad.ledger.working import Decision, EventKey, OfferRow, SubscriptionRow, WorkingSet, rights_of
 from protocol.portal.codes import Code, text
-from protocol.portal.offer_commands import OfferPut
-from protocol.portal.subscription_commands import SubscriptionPut
+from protocol.portal.commands.offers import OfferPut
+from protocol.portal.commands.subscriptions import SubscriptionPut
 
 
 def put_event(command: OfferPut, row: OfferRow | None, state: WorkingSet, context: Context) -> Decision:

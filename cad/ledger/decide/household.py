@@ -7,7 +7,7 @@ from cad.ledger.decide.common import NOTHING_TO_SEND, Context
 from cad.ledger.decide.lifecycle import Move
 from cad.ledger.working import Decision, WorkingSet
 from protocol import receiver_number
-from protocol.portal.card_commands import CardPair, CardParental, CardPinReset, CardRegion, CardUnpair
+from protocol.portal.commands.cards import CardPair, CardParental, CardPinReset, CardRegion, CardUnpair
 
 
 def pair(command: CardPair | CardUnpair, state: WorkingSet, context: Context) -> Decision:

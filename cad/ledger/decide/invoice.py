@@ -1,7 +1,7 @@
 """Facts for the invoice, published again on request."""
 
 from cad.ledger.working import Decision, WorkingSet
-from protocol.portal.invoice import InvoiceReplay
+from protocol.portal.commands.invoice import InvoiceReplay
 
 
 def replay(command: InvoiceReplay, operator: str, state: WorkingSet) -> Decision:

@@ -8,8 +8,7 @@ from cad.ledger.model import BLACKLISTED, DAY_S, RETURNED, STOCK
 from cad.ledger.working import Decision, MessageRow, WorkingSet
 from emm.notices.content import Fingerprint, Message, Notice, Position, build_content
 from protocol.portal.codes import Code, text
-from protocol.portal.fields import spell_moment
-from protocol.portal.message_commands import (
+from protocol.portal.commands.messages import (
     FORCED,
     AnyMessage,
     CardFingerprint,
@@ -17,6 +16,7 @@ from protocol.portal.message_commands import (
     MessageWithdraw,
     Recipients,
 )
+from protocol.portal.fields import spell_moment
 
 ACTIVE_MAX: Final = 100
 """Messages that one operator may have on the air, or ordered for later, at a time."""

@@ -7,7 +7,7 @@ from cad.ledger.decide.common import NOTHING_TO_SEND, Context, full, not_granted
 from cad.ledger.decide.events import put_event
 from cad.ledger.working import Decision, WorkingSet, rights_of
 from protocol.portal.codes import Code
-from protocol.portal.offer_commands import EVENT, MIX, OfferPut, OfferWithdraw
+from protocol.portal.commands.offers import EVENT, MIX, OfferPut, OfferWithdraw
 
 FIXED_KINDS: Final = frozenset({MIX, EVENT})
 """Kinds that no offer turns into or from: its subscriptions hold what only this kind has."""

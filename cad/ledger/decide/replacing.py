@@ -7,8 +7,8 @@ from cad.ledger.decide.common import Context, own_card, stale, unknown_card
 from cad.ledger.decide.lifecycle import Move, go, legal
 from cad.ledger.model import STOCK, SUSPENDED
 from cad.ledger.working import CardRow, Decision, Fact, WorkingSet
-from protocol.portal.card_commands import CardReplace
 from protocol.portal.codes import Code
+from protocol.portal.commands.cards import CardReplace
 
 
 def replace_card(command: CardReplace, state: WorkingSet, context: Context) -> Decision:

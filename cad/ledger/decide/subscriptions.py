@@ -10,7 +10,7 @@ from cad.ledger.model import BLACKLISTED, REPLACED, RETURNED, STOCK, SUSPENDED
 from cad.ledger.working import CardRow, Decision, SubscriptionRow, WorkingSet, rights_of
 from protocol.card_number import spell
 from protocol.portal.codes import Code, text
-from protocol.portal.subscription_commands import SubscriptionEnd, SubscriptionPut
+from protocol.portal.commands.subscriptions import SubscriptionEnd, SubscriptionPut
 
 
 def put_subscription(command: SubscriptionPut, state: WorkingSet, context: Context) -> Decision:

@@ -1,8 +1,8 @@
-"""Runs the steps over the connection that `cad.ledger.engine.migrate` gives, inside its transaction."""
+"""Runs the steps over the connection that `cad.ledger.tables.engine.migrate` gives, inside its transaction."""
 
 from alembic import context
 
-from cad.ledger.schema import metadata
+from cad.ledger.tables.schema import metadata
 
 context.configure(
     connection=context.config.attributes["connection"],

@@ -11,7 +11,9 @@ from pathlib import Path
 from cad.portal.client import PortalClient
 from cad.portal.settings import PortalSettings
 from protocol import card_number
-from protocol.portal.commands import CardAssign, OfferPut, SubscriptionPut
+from protocol.portal.commands.cards import CardAssign
+from protocol.portal.commands.offers import OfferPut
+from protocol.portal.commands.subscriptions import SubscriptionPut
 from protocol.portal.events import CardOnAir
 
 

@@ -11,8 +11,8 @@ from cad.air.notices import LOOK_AGAIN_S, RETRY_S, Emm, NoticeBoard, emms_to_car
 from cad.frame.metrics import Metrics
 from cad.ledger.errors import LedgerUnavailable
 from cad.ledger.ledger import Ledger
-from cad.ledger.messages import OnAirMessage
 from cad.ledger.model import Grants
+from cad.ledger.tables.messages import OnAirMessage
 from config.settings import Settings
 from emm.keys import KeyLadder, LocalMasterKey
 from emm.message import EmmKind, parse_emm

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from cad.ledger import audit, reading
+from cad.ledger import audit
 from cad.ledger.errors import AuditBroken, LedgerRefused
+from cad.ledger.look import reading
 from cad.ledger.model import AuditHead, Refusal, Unreadable
 from cad.ledger.store import ANCHOR_SUFFIX, FILE_NAME, Store
 from protocol.portal.codes import Code

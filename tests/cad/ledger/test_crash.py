@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from cad.ledger import reading
 from cad.ledger.errors import AuditBroken
+from cad.ledger.look import reading
 from cad.ledger.store import Store
 from tests.support.ledgers import GRANTS, open_store, order, statuses, take
 

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from sqlalchemy.pool import PoolProxiedConnection
 
-from cad.ledger import reading
 from cad.ledger.errors import LedgerUnavailable
+from cad.ledger.look import reading
 from cad.ledger.store import FILE_NAME, Store
+from cad.ledger.tables import engine
 from tests.support.ledgers import GRANTS, NOW, assign, codes, offer, open_store, refresh, statuses, subscribe, take
 
 
@@ -122,9 +123,7 @@ def test_a_fault_that_lasts_keeps_the_ledger_shut(store: Store, monkeypatch: pyt
     fill(store)
     with pytest.raises(LedgerUnavailable):
         take(store, *flood(100))
-    monkeypatch.setattr(
-        "cad.ledger.engine._PRAGMAS", (*__import__("cad.ledger.engine", fromlist=["x"])._PRAGMAS, "PRAGMA query_only=1")
-    )
+    monkeypatch.setattr(engine, "_PRAGMAS", (*engine._PRAGMAS, "PRAGMA query_only=1"))
     for _ in range(2):
         with pytest.raises(LedgerUnavailable):
             store.recover(NOW)

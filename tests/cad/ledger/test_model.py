@@ -10,7 +10,7 @@ from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from cad.ledger import reading
+from cad.ledger.look import reading
 from cad.ledger.model import Order
 from cad.ledger.store import Store
 from protocol.portal.fields import spell_moment

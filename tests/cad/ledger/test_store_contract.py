@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cad.ledger import reading
+from cad.ledger.look import reading
 from cad.ledger.model import Grants, Refusal, Unreadable
 from cad.ledger.store import Store
 from emm.plan import Right

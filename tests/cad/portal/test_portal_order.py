@@ -11,8 +11,8 @@ from cad.portal.departures import Departures
 from cad.portal.order import Claims, Lanes, claims
 from cad.portal.outbox import Entry
 from protocol.card_number import spell
-from protocol.portal.commands import COMMANDS, AnyCommand, parse
-from protocol.portal.schemas import messages
+from protocol.portal.commands.parsing import COMMANDS, AnyCommand, parse
+from protocol.portal.documents.schemas import messages
 
 CARD, OTHER = spell(7), spell(8)
 

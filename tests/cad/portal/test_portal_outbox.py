@@ -14,7 +14,8 @@ from cad.portal.errors import CommandRefusedError, IdReusedError, OutboxError, U
 from cad.portal.messages import Answer
 from cad.portal.outbox import Outbox
 from protocol.card_number import spell
-from protocol.portal.commands import CardAssign, CardRefresh, OfferPut
+from protocol.portal.commands.cards import CardAssign, CardRefresh
+from protocol.portal.commands.offers import OfferPut
 from protocol.portal.events import CardOnAir
 
 ASSIGN = CardAssign(id="one", card=7, rev=1, subscriber="customer-1")
@@ -163,7 +164,7 @@ async def test_what_was_put_is_there_after_kill_9(tmp_path: Path) -> None:
 import asyncio, sys
 from pathlib import Path
 from cad.portal.outbox import Outbox
-from protocol.portal.commands import CardRefresh
+from protocol.portal.commands.cards import CardRefresh
 async def main():
     async with Outbox(Path({str(tmp_path / "outbox.db")!r}), "kaisa", "web") as outbox:
         number = 0

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from pydantic import TypeAdapter
 
-from cad.ledger.copying import Copied, Watch, _changed
+from cad.ledger.look.copying import Copied, Watch, _changed
 from cad.ledger.store import Store
 from cad.resync.items import EXTRACTS, Spelling
-from protocol.portal import snapshot
-from protocol.portal.snapshot import FIELDS, Item
+from protocol.portal.commands import snapshot
+from protocol.portal.commands.snapshot import FIELDS, Item
 from tests.support.ledgers import NOW, assign, end, offer, open_store, order, subscribe, take
 
 READ = TypeAdapter(Item)

@@ -13,8 +13,14 @@ from hypothesis import strategies as st
 from cad.resync.answers import compared, pages, taken_message
 from cad.resync.spool import Spool, SpoolError
 from cad.resync.taking import Taken
-from protocol.portal import snapshot
-from protocol.portal.snapshot import SnapshotCompare, SnapshotDifferences, SnapshotPage, SnapshotRead, SnapshotTaken
+from protocol.portal.commands import snapshot
+from protocol.portal.commands.snapshot import (
+    SnapshotCompare,
+    SnapshotDifferences,
+    SnapshotPage,
+    SnapshotRead,
+    SnapshotTaken,
+)
 
 KINDS = frozenset(snapshot.MODELS)
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from cad.ledger import reading
+from cad.ledger.look import reading
 from emm.message import parse_emm
 from tests.support.hand_headend import NUMBERS, HandHeadend
 

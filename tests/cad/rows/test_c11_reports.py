@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from cad.errors import NotFoundError, QuestionError
-from cad.ledger import history
 from cad.ledger.ledger import Ledger
+from cad.ledger.look import history
 from cad.reports.desk import ReportDesk
 from config.load import loads
 from tests.support.clock import ManualClock

@@ -105,10 +105,10 @@ def test_what_was_agreed_stays_when_the_offer_changes_later(headend: HandHeadend
 
 
 def test_terms_that_contradict_themselves_are_refused_by_the_schema() -> None:
-    from protocol.portal import commands
+    from protocol.portal.commands import parsing
     from protocol.portal.errors import InvalidError
 
     body = b'{"id":"x","offer":"a","rev":1,"kind":"channel","names":{"fi":"A"},"products":["a"],"terms":%s}'
     with pytest.raises(InvalidError) as found:
-        commands.parse("offer", "put", body % b'{"fixed_months":3,"minimum_months":4}')
+        parsing.parse("offer", "put", body % b'{"fixed_months":3,"minimum_months":4}')
     assert "minimum_months" in str(found.value.errors)

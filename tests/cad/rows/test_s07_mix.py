@@ -15,9 +15,9 @@ from cad.ledger.decide.civil import next_month
 from cad.ledger.decide.command import decide
 from cad.ledger.decide.common import Context
 from cad.ledger.working import OfferRow, WorkingSet
-from protocol.portal import commands
+from protocol.portal.commands import parsing
+from protocol.portal.commands.subscriptions import SubscriptionPut
 from protocol.portal.errors import InvalidError
-from protocol.portal.subscription_commands import SubscriptionPut
 from tests.support.hand_headend import GRANTS, HELSINKI, NUMBERS, HandHeadend, at, on_the_wall
 
 A, B = NUMBERS[:2]
@@ -300,5 +300,5 @@ def test_a_schema_refuses_what_cannot_be_meant(verb: str, changed: dict[str, Any
     else:
         body |= {"subscription": "s", "card": A}
     with pytest.raises(InvalidError) as found:
-        commands.parse(*verb.split(), json.dumps(body | changed).encode())
+        parsing.parse(*verb.split(), json.dumps(body | changed).encode())
     assert [one.field for one in found.value.errors] == [field]

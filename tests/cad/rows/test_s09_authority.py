@@ -2,7 +2,7 @@
 
 import json
 
-from cad.ledger import reading
+from cad.ledger.look import reading
 from tests.support.hand_headend import NUMBERS, HandHeadend
 
 A = NUMBERS[0]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from cad.ecmg.maker import SealingMaker
 from cad.ecmg.services import ServiceBook
 from cad.explain import explain_card, explain_channel
-from cad.ledger import reading
+from cad.ledger.look import reading
 from cards.errors import CardRefusedError
 from config.settings import NetworkSettings
 from emm.ecm import EcmSealer, parse_ecm

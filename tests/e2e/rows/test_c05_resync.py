@@ -8,8 +8,10 @@ import pytest
 
 from cad.portal.client import PortalClient
 from cad.portal.settings import PortalSettings
-from protocol.portal.commands import CardAssign, OfferPut, SubscriptionEnd, SubscriptionPut
-from protocol.portal.snapshot import AnyItem, CardItem, SubscriptionItem
+from protocol.portal.commands.cards import CardAssign
+from protocol.portal.commands.offers import OfferPut
+from protocol.portal.commands.snapshot import AnyItem, CardItem, SubscriptionItem
+from protocol.portal.commands.subscriptions import SubscriptionEnd, SubscriptionPut
 from tests.support.broker import HOST
 from tests.support.headend import FIRST, Headend, headend
 

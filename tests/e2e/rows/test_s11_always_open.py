@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from alembic import command
 
-from cad.ledger import engine
+from cad.ledger.tables import engine
 from protocol import card_number
 from tests.support.headend import FIRST, Headend, headend
 from tests.support.portal_client import Portal, portal

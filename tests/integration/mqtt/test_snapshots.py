@@ -12,8 +12,8 @@ from cad.portal.client import PortalClient
 from cad.portal.errors import SnapshotError
 from cad.portal.settings import PortalSettings
 from protocol.card_number import spell
-from protocol.portal import snapshot
-from protocol.portal.snapshot import AnyItem, CardItem, OfferItem, SubscriptionItem
+from protocol.portal.commands import snapshot
+from protocol.portal.commands.snapshot import AnyItem, CardItem, OfferItem, SubscriptionItem
 from tests.support.broker import HOST, Mosquitto, running
 from tests.support.order_desk import OrderDesk, mqtt_settings, order_desk
 from tests.support.portal_client import Portal, portal

@@ -14,7 +14,7 @@ import pytest
 
 from cad import keystore
 from cad.cli.shell.exit_codes import ExitCode
-from cad.ledger import stock as ledger_stock
+from cad.ledger.acts import stock as ledger_stock
 from cad.stock.transport_keys import write_delivery
 from cards import pcsc
 from cards.globalplatform.card_state import TRIES_MAX

@@ -15,7 +15,10 @@ from cad.portal.messages import Fact
 from cad.portal.settings import PortalSettings
 from protocol.card_number import spell
 from protocol.portal.codes import Code
-from protocol.portal.commands import COMMANDS, CardAssign, CardRefresh, OfferPut, SubscriptionPut
+from protocol.portal.commands.cards import CardAssign, CardRefresh
+from protocol.portal.commands.offers import OfferPut
+from protocol.portal.commands.parsing import COMMANDS
+from protocol.portal.commands.subscriptions import SubscriptionPut
 from protocol.portal.events import CardOnAir
 from protocol.portal.replies import Status
 from tests.support.broker import HOST, Mosquitto, running

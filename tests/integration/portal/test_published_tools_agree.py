@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from protocol.portal import schemas
-from protocol.portal.schemas import Described
+from protocol.portal.documents import schemas
+from protocol.portal.documents.schemas import Described
 from tests.support.node import FOLDER, run
 from tests.support.portal_pages import FOLDER as DOCS
 

@@ -12,9 +12,10 @@ from cad.orders.broker import Received
 from cad.orders.intake import read
 from emm.calendar import Calendar
 from protocol import card_number
-from protocol.portal import schemas, snapshot
 from protocol.portal.codes import Code
-from protocol.portal.schemas import Kind
+from protocol.portal.commands import snapshot
+from protocol.portal.documents import schemas
+from protocol.portal.documents.schemas import Kind
 from tests.support import portal_codes
 from tests.support.ledgers import open_store
 

@@ -1,0 +1,1 @@
+"""The ledger's tables: the file they lie in, and the rows between them and the working set."""

@@ -1,0 +1,114 @@
+"""Messages and fingerprints in the ledger: those a batch needs, and what is to be on the air at a moment."""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from sqlalchemy import ColumnElement, Connection, Select, and_, or_, select
+
+from cad.ledger.model import RETURNED, STOCK
+from cad.ledger.tables import schema
+from cad.ledger.working import MessageRow, WorkingSet
+
+_messages, _cards, _subscriptions = schema.messages.c, schema.cards.c, schema.subscriptions.c
+_CARD = (_cards.address, _cards.key_version)
+
+
+@dataclass(frozen=True, slots=True)
+class OnAirMessage:
+    """A message of the ledger that is sent now, or will be. `content` as `emm.notices` builds it. Unix seconds.
+
+    It is for `cards` (addresses), for those with the offer `offer_id`, or where both are None for all of the operator.
+    """
+
+    operator: str
+    message: str
+    number: int
+    content: bytes
+    starts_at: int
+    ends_at: int
+    repeat_s: int
+    changed_at: float
+    cards: tuple[int, ...] | None
+    offer_id: int | None
+
+    @property
+    def everyone(self) -> bool:
+        """Whether it is for all cards of the operator."""
+        return self.cards is None and self.offer_id is None
+
+
+def load(connection: Connection, state: WorkingSet, operator: str, names: Sequence[str], now: float) -> None:
+    """Add the messages of these names, and all that the operator has on the air or ordered for later."""
+    statement = select(schema.messages).where(
+        _messages.operator == operator, or_(_messages.message.in_(names), _active(now))
+    )
+    for row in connection.execute(statement):
+        state.add_message(MessageRow(*row))
+
+
+def active(connection: Connection, operators: Sequence[str], now: float) -> list[OnAirMessage]:
+    """Return what these operators have on the air, or ordered for later, by number."""
+    statement = select(schema.messages).where(_messages.operator.in_(operators), _active(now))
+    return [_read(MessageRow(*row)) for row in connection.execute(statement.order_by(_messages.number))]
+
+
+def named(connection: Connection, message: OnAirMessage) -> list[tuple[int, int]]:
+    """Return (address, key version) of the named cards that a message is for, rising by address."""
+    # Whoever was given the card since then is not whom it was written to.
+    wanted = and_(_cards.address.in_(message.cards or ()), _cards.assigned_at <= message.changed_at)
+    found = connection.execute(_mine(message).where(wanted).order_by(_cards.address))
+    return [(address, key_version) for address, key_version in found]
+
+
+def holders(
+    connection: Connection, message: OnAirMessage, now: float, after: int, limit: int
+) -> list[tuple[int, int, int]]:
+    """Return (row number of the subscription, address, key version) of the next cards that have the message's offer.
+
+    In the order of row numbers, those above `after`; a card comes once for each of its subscriptions.
+    """
+    live = and_(
+        _subscriptions.offer_id == message.offer_id,
+        _subscriptions.id > after,
+        _subscriptions.starts_at <= now,
+        or_(_subscriptions.ends_at.is_(None), _subscriptions.ends_at > now),
+    )
+    statement = _mine(message).join(schema.subscriptions, _subscriptions.address == _cards.address).where(live)
+    found = connection.execute(
+        statement.with_only_columns(_subscriptions.id, *_CARD).order_by(_subscriptions.id).limit(limit)
+    )
+    return [(row, address, key_version) for row, address, key_version in found]
+
+
+def cards_of(blocks: Iterable[Sequence[tuple[int, int, int]]]) -> list[tuple[int, int]]:
+    """Return (address, key version) of the cards in blocks of `holders`, each once, rising by address."""
+    keys = [np.array([address << 8 | key_version for _, address, key_version in block], np.int64) for block in blocks]
+    return [divmod(key, 256) for key in np.unique(np.concatenate(keys)).tolist()] if keys else []
+
+
+def _mine(message: OnAirMessage) -> Select[Any]:
+    """Cards of the message's operator that are in somebody's hands."""
+    return select(*_CARD).where(_cards.operator == message.operator, _cards.state.not_in((STOCK, RETURNED)))
+
+
+def _active(now: float) -> ColumnElement[bool]:
+    return and_(_messages.ends_at > now, _messages.withdrawn == 0)
+
+
+def _read(row: MessageRow) -> OnAirMessage:
+    to = json.loads(row.recipients)
+    return OnAirMessage(
+        operator=row.operator,
+        message=row.message,
+        number=row.number,
+        content=row.content,
+        starts_at=row.starts_at,
+        ends_at=row.ends_at,
+        repeat_s=row.repeat_s,
+        changed_at=row.changed_at,
+        cards=tuple(to["cards"]) if "cards" in to else None,
+        offer_id=to.get("offer"),
+    )

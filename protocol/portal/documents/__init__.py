@@ -1,0 +1,1 @@
+"""The documents made from the messages' models: JSON Schemas, the AsyncAPI page, examples."""
