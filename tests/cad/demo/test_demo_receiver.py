@@ -158,7 +158,7 @@ def test_a_damaged_stream_raises_nothing_and_gives_nothing_of_others(data: st.Da
     assert all(
         section[0] in (0x82, 0x84, 0x88) and any(f.passes(section) for f in card_filters(CARD)) for section in box.emms
     )
-    # The first table after the damage may pass for a repeat of the damaged one: then an EMM is heard when it comes again.
+    # The first table after the damage may pass for a repeat of the damaged one: then an EMM is heard as it returns.
     for _ in range(2):
         box.receiver.feed(composed([unique(CARD, b"afterwards")], 1.0))
     assert unique(CARD, b"afterwards") in box.emms
