@@ -25,8 +25,9 @@ from cad.ledger.model import (
     Refusal,
     Unreadable,
 )
+from cad.ledger.records import Answered, CardRow, Decision, Fact, FactRow, SubscriptionRow
 from cad.ledger.tables import rows
-from cad.ledger.working import Answered, CardRow, Decision, Fact, FactRow, SubscriptionRow, WorkingSet
+from cad.ledger.working import WorkingSet
 from protocol.portal import topics
 from protocol.portal.codes import Code, retryable, text
 from protocol.portal.events import REJECT_TYPE, REPLY_TYPE, invoice_type

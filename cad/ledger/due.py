@@ -15,8 +15,8 @@ from sqlalchemy import Connection
 
 from cad.ledger import facts
 from cad.ledger.model import HEADEND, OPEN_STATES, SUSPENDED, CardChange
+from cad.ledger.records import CardRow, Fact
 from cad.ledger.tables import rows
-from cad.ledger.working import CardRow, Fact
 
 if TYPE_CHECKING:
     from cad.ledger.batch import Batch

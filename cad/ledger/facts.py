@@ -6,7 +6,7 @@ phase: 0 nothing told, or all of an earlier run; 1 told that it runs; 2 over. `d
 from dataclasses import replace
 from typing import Final
 
-from cad.ledger.working import Fact, SubscriptionRow
+from cad.ledger.records import Fact, SubscriptionRow
 from protocol.portal.commands.invoice import InvoiceFact
 
 WAITING: Final = 0

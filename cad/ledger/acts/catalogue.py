@@ -13,8 +13,9 @@ from cad.ledger.batch import Batch
 from cad.ledger.decide.command import decide
 from cad.ledger.decide.common import Context, spell_offer
 from cad.ledger.model import Order, Outcome
+from cad.ledger.records import OfferRow
 from cad.ledger.tables import rows
-from cad.ledger.working import OfferRow, WorkingSet
+from cad.ledger.working import WorkingSet
 from protocol.portal.codes import Code
 from protocol.portal.commands import parsing
 from protocol.portal.commands.catalogue import Catalogue

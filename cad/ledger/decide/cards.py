@@ -5,7 +5,8 @@ from dataclasses import replace
 from cad.ledger.decide.common import NOTHING_TO_SEND, Context, own_card, stale, unknown_card
 from cad.ledger.decide.lifecycle import IN_HANDS, Move, go, legal
 from cad.ledger.model import ACTIVE, ASSIGNED, BLACKLISTED, LOST, OPEN_STATES, RETURNED, STOCK
-from cad.ledger.working import CardRow, Decision, Fact, WorkingSet
+from cad.ledger.records import CardRow, Decision, Fact
+from cad.ledger.working import WorkingSet
 from protocol.portal.codes import Code, text
 from protocol.portal.commands.cards import (
     CardAssign,

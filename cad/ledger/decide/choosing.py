@@ -11,7 +11,8 @@ from zoneinfo import ZoneInfo
 from cad.ledger.decide.civil import next_month, spell_local
 from cad.ledger.decide.common import Context
 from cad.ledger.decide.contract import CUSTOMER_SERVICE
-from cad.ledger.working import Decision, OfferRow, SubscriptionRow, WorkingSet
+from cad.ledger.records import Decision, OfferRow, SubscriptionRow
+from cad.ledger.working import WorkingSet
 from protocol.portal.codes import Code, text
 from protocol.portal.commands.offers import MIX
 from protocol.portal.commands.subscriptions import SubscriptionEnd, SubscriptionPut

@@ -2,7 +2,8 @@
 
 from cad.ledger.decide import cards, choosing, household, invoice, messages, offers, replacing, subscriptions
 from cad.ledger.decide.common import Context
-from cad.ledger.working import Decision, WorkingSet
+from cad.ledger.records import Decision
+from cad.ledger.working import WorkingSet
 from protocol.portal.commands.cards import (
     CardAssign,
     CardBlacklist,

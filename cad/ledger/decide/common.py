@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from cad.ledger.model import OperatorGrant
-from cad.ledger.working import CardRow, Decision, OfferRow, WorkingSet
+from cad.ledger.records import CardRow, Decision, OfferRow
+from cad.ledger.working import WorkingSet
 from emm.errors import PlanError
 from emm.plan import WINDOWS_MAX, Right, ensure_fits
 from protocol.portal.codes import Code

@@ -4,7 +4,8 @@ from dataclasses import replace
 
 from cad.ledger.decide.civil import add_months, spell_local
 from cad.ledger.decide.common import Context
-from cad.ledger.working import Decision, OfferRow, SubscriptionRow, WorkingSet
+from cad.ledger.records import Decision, OfferRow, SubscriptionRow
+from cad.ledger.working import WorkingSet
 from protocol.portal.codes import Code, text
 from protocol.portal.commands.subscriptions import SubscriptionPut
 from protocol.portal.commands.terms import Authority

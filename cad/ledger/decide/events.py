@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 
 from cad.ledger.decide.common import Context, full, spell_offer
 from cad.ledger.model import EventGrant
-from cad.ledger.working import Decision, EventKey, OfferRow, SubscriptionRow, WorkingSet, rights_of
+from cad.ledger.records import Decision, EventKey, OfferRow, SubscriptionRow
+from cad.ledger.working import WorkingSet, rights_of
 from protocol.portal.codes import Code, text
 from protocol.portal.commands.offers import OfferPut
 from protocol.portal.commands.subscriptions import SubscriptionPut

@@ -5,7 +5,8 @@ from dataclasses import replace
 from cad.ledger.decide.cards import ready, region_of
 from cad.ledger.decide.common import NOTHING_TO_SEND, Context
 from cad.ledger.decide.lifecycle import Move
-from cad.ledger.working import Decision, WorkingSet
+from cad.ledger.records import Decision
+from cad.ledger.working import WorkingSet
 from protocol import receiver_number
 from protocol.portal.commands.cards import CardPair, CardParental, CardPinReset, CardRegion, CardUnpair
 

@@ -1,6 +1,7 @@
 """Facts for the invoice, published again on request."""
 
-from cad.ledger.working import Decision, WorkingSet
+from cad.ledger.records import Decision
+from cad.ledger.working import WorkingSet
 from protocol.portal.commands.invoice import InvoiceReplay
 
 

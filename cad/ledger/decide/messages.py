@@ -5,7 +5,8 @@ from typing import Final
 
 from cad.ledger.decide.common import NOTHING_TO_SEND, Context, own_card, stale, unknown_card
 from cad.ledger.model import BLACKLISTED, DAY_S, RETURNED, STOCK
-from cad.ledger.working import Decision, MessageRow, WorkingSet
+from cad.ledger.records import Decision, MessageRow
+from cad.ledger.working import WorkingSet
 from emm.notices.content import Fingerprint, Message, Notice, Position, build_content
 from protocol.portal.codes import Code, text
 from protocol.portal.commands.messages import (

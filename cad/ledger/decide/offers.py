@@ -5,7 +5,8 @@ from typing import Final
 
 from cad.ledger.decide.common import NOTHING_TO_SEND, Context, full, not_granted, spell_offer, stale
 from cad.ledger.decide.events import put_event
-from cad.ledger.working import Decision, WorkingSet, rights_of
+from cad.ledger.records import Decision
+from cad.ledger.working import WorkingSet, rights_of
 from protocol.portal.codes import Code
 from protocol.portal.commands.offers import EVENT, MIX, OfferPut, OfferWithdraw
 

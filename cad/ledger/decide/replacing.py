@@ -6,7 +6,8 @@ from cad.ledger.decide.cards import illegal, new_card, outside, used
 from cad.ledger.decide.common import Context, own_card, stale, unknown_card
 from cad.ledger.decide.lifecycle import Move, go, legal
 from cad.ledger.model import STOCK, SUSPENDED
-from cad.ledger.working import CardRow, Decision, Fact, WorkingSet
+from cad.ledger.records import CardRow, Decision, Fact
+from cad.ledger.working import WorkingSet
 from protocol.portal.codes import Code
 from protocol.portal.commands.cards import CardReplace
 

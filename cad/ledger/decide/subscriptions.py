@@ -7,7 +7,8 @@ from cad.ledger.decide.common import NOTHING_TO_SEND, Context, full, not_granted
 from cad.ledger.decide.events import window_of
 from cad.ledger.decide.lifecycle import IN_HANDS, Move, go, legal
 from cad.ledger.model import BLACKLISTED, REPLACED, RETURNED, STOCK, SUSPENDED
-from cad.ledger.working import CardRow, Decision, SubscriptionRow, WorkingSet, rights_of
+from cad.ledger.records import CardRow, Decision, SubscriptionRow
+from cad.ledger.working import WorkingSet, rights_of
 from protocol.card_number import spell
 from protocol.portal.codes import Code, text
 from protocol.portal.commands.subscriptions import SubscriptionEnd, SubscriptionPut

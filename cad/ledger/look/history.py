@@ -12,8 +12,9 @@ from typing import Any, Final
 from sqlalchemy import Connection, bindparam, delete, insert, select, tuple_
 
 from cad.ledger.model import HEADEND, OPEN_STATES, Grants
+from cad.ledger.records import CardRow
 from cad.ledger.tables import rows, schema
-from cad.ledger.working import CardRow, WorkingSet
+from cad.ledger.working import WorkingSet
 from emm.plan import Right
 
 STEP: Final = 1_000

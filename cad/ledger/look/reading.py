@@ -23,8 +23,9 @@ from cad.ledger.model import (
     OutboxMessage,
     SubscriptionView,
 )
+from cad.ledger.records import SAID_S, OfferRow, SubscriptionRow, traits_of
 from cad.ledger.tables import rows, schema
-from cad.ledger.working import SAID_S, OfferRow, SubscriptionRow, rights_of, traits_of, until
+from cad.ledger.working import rights_of, until
 
 BLOCK: Final = 50_000
 CHANGES_SHOWN: Final = 20

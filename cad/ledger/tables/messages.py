@@ -9,8 +9,9 @@ import numpy as np
 from sqlalchemy import ColumnElement, Connection, Select, and_, or_, select
 
 from cad.ledger.model import RETURNED, STOCK
+from cad.ledger.records import MessageRow
 from cad.ledger.tables import schema
-from cad.ledger.working import MessageRow, WorkingSet
+from cad.ledger.working import WorkingSet
 
 _messages, _cards, _subscriptions = schema.messages.c, schema.cards.c, schema.subscriptions.c
 _CARD = (_cards.address, _cards.key_version)

@@ -19,9 +19,10 @@ from sqlalchemy import (
 )
 
 from cad.ledger.model import Order
+from cad.ledger.records import SAID_S, Answered, CardRow, EventKey, FactRow, OfferRow, SubscriptionRow
 from cad.ledger.tables import messages, schema
 from cad.ledger.tables.many import Many, insert_all, update_some
-from cad.ledger.working import SAID_S, Answered, CardRow, EventKey, FactRow, OfferRow, SubscriptionRow, WorkingSet
+from cad.ledger.working import WorkingSet
 from protocol.portal.commands.cards import CardReplace
 from protocol.portal.commands.invoice import InvoiceReplay
 from protocol.portal.commands.messages import CardFingerprint, CardMessage, MessagePut, MessageWithdraw

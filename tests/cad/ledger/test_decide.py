@@ -7,7 +7,8 @@ import pytest
 from cad.ledger.decide.command import decide
 from cad.ledger.decide.common import Context
 from cad.ledger.model import ACTIVE, SUSPENDED, Order
-from cad.ledger.working import CardRow, Decision, OfferRow, SubscriptionRow, WorkingSet
+from cad.ledger.records import CardRow, Decision, OfferRow, SubscriptionRow
+from cad.ledger.working import WorkingSet
 from emm.plan import WINDOWS_MAX
 from protocol.portal.codes import Code
 from tests.support.ledgers import GRANTS, NOW, assign, end, offer, refresh, reopen, subscribe, suspend

@@ -14,7 +14,8 @@ from cad.ledger.decide.cards import new_card
 from cad.ledger.decide.civil import next_month
 from cad.ledger.decide.command import decide
 from cad.ledger.decide.common import Context
-from cad.ledger.working import OfferRow, WorkingSet
+from cad.ledger.records import OfferRow
+from cad.ledger.working import WorkingSet
 from protocol.portal.commands import parsing
 from protocol.portal.commands.subscriptions import SubscriptionPut
 from protocol.portal.errors import InvalidError
