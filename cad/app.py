@@ -190,7 +190,7 @@ class Daemon:
         logs.configure(settings.log.level, settings.log.format)
         operators = {operator.id for operator in settings.operators}
         self.metrics.set_operators(operators)
-        changes = await self.ledger.apply_grants(Grants.from_settings(settings))
+        changes, later = await self.ledger.apply_grants(Grants.from_settings(settings))
         rebuilt = await self.on_air.rebuild(settings)
         self.on_air.apply(changes)
         self.intake.operators = operators
@@ -200,7 +200,7 @@ class Daemon:
             self.events.wake()
         self._settings = settings
         self.health.set("settings", True)
-        return f"{len(changes)} cards changed, networks built anew: {', '.join(rebuilt) or 'none'}"
+        return f"{len(changes) + later} cards change, networks built anew: {', '.join(rebuilt) or 'none'}"
 
     async def _open_ledger(self) -> Ledger:
         return await Ledger.open(

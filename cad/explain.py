@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from cad.frame import clock as clocks
-from cad.ledger.model import OPEN_STATES, SUSPENDED, CardView, SubscriptionView
+from cad.ledger.look.views import CardView, SubscriptionView
+from cad.ledger.model import OPEN_STATES, SUSPENDED
 from config.settings import NetworkSettings, ServiceSettings
 from emm.calendar import Calendar
 from emm.plan import Window, plan_card

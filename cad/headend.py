@@ -15,7 +15,7 @@ from cad.frame import clock as clocks
 from cad.frame.clock import SystemClock
 from cad.ledger.acts import stock
 from cad.ledger.ledger import Ledger
-from cad.ledger.model import CardView
+from cad.ledger.look.views import CardView
 from config.settings import NetworkSettings, ServiceSettings
 from protocol import card_number
 

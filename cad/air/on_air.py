@@ -17,6 +17,7 @@ from cad.air.mux_pair import MuxPair
 from cad.air.network import FIRST_HOUR_S, NetworkOnAir
 from cad.air.notices import NoticeBoard
 from cad.air.promises import Promise, Told, is_urgent
+from cad.air.rollouts import Rollouts
 from cad.air.roster import CardBlock, RightBlock, join_cards
 from cad.errors import NotFoundError
 from cad.frame.clock import Clock
@@ -68,6 +69,7 @@ class OnAir:
         # Commits go on while a network is read from the ledger: what they change is applied on top.
         self._building: dict[str, list[tuple[CardChange, Promised, bool]]] = {}
         self._mass = MassChanges(lambda change, promised: self._apply(change, promised, urgent=False), clock)
+        self._rollouts = Rollouts(ledger, clock, metrics, self._mass.add, self._mass.pending)
 
     @property
     def networks(self) -> Mapping[str, NetworkOnAir]:
@@ -82,6 +84,7 @@ class OnAir:
         for network in self.settings.networks:
             await self._start_network(network)
         self._supervisor.start("messages", self.notices.run)
+        self._supervisor.start("rollouts", self._rollouts.run)
 
     async def rebuild(self, settings: Settings) -> list[str]:
         """Follow changed settings: networks that changed are built anew. Returns their ids."""
@@ -141,7 +144,7 @@ class OnAir:
         network = self._networks.get(self._network_of.get(operator, ""))
         if network is None:
             return Told(None, None, "the network of this operator is not on the air")
-        return network.promise(operator, now, self._mass.pending(operator))
+        return network.promise(operator, now, self._pending(operator))
 
     async def switch(self, multiplex: str, to: str) -> None:
         """Have the main or the standby carry a stream. Raises NotFoundError, SwitchRefusedError."""
@@ -157,8 +160,12 @@ class OnAir:
         backlog_s = 3 * self.settings.carousel.first_transmission_s
         while True:
             for network in self._networks.values():
-                network.look(self._health, backlog_s, self._mass.pending)
+                network.look(self._health, backlog_s, self._pending)
             await self._clock.sleep(1.0)
+
+    def _pending(self, operator: str) -> int:
+        """How many cards of an operator have changed, or are to follow an offer, and are not on the carousels yet."""
+        return self._mass.pending(operator) + self._rollouts.left(operator)
 
     def _channels(self) -> list[Channel]:
         return [channel for network in self._networks.values() for channel in network.channels]
@@ -220,6 +227,7 @@ class OnAir:
     async def _stop_channels(self) -> None:
         for channel in self._channels():
             await self._supervisor.stop(f"channel {channel.multiplex}")
+        await self._supervisor.stop("rollouts")
         await self._supervisor.stop("mass changes")
         await self._supervisor.stop("messages")
         await self._supervisor.stop("air log")

@@ -11,6 +11,8 @@ from emm.carousel import Forecast
 
 URGENT_MAX: Final = 20
 """A command that changes more cards than this is a mass change: it lets single orders pass."""
+ROLLED_PER_S: Final = 500
+"""Cards that follow a changed offer in a second, on a slow disk and beside many orders."""
 ROUNDING_S: Final = 1.0
 HOUR_S: Final = 3600.0
 TOO_LONG: Final = "it takes more than an hour until everything is visible: the bandwidth does not suffice"
@@ -34,7 +36,8 @@ class Told:
 class Promise:
     """What can be promised to one operator for what is committed at `now`, on all multiplexes of its network.
 
-    `pending`: cards of its mass changes that are not on the carousels yet; `short`: whether a shortfall is known.
+    `pending`: cards of its mass changes that are not on the carousels yet, and come there at `ROLLED_PER_S` at least;
+    `short`: whether a shortfall is known.
     `elapsed` tells the seconds since `now`: a commit may wait for another. `singles` and `masses` count the cards asked
     for so far.
     """
@@ -57,6 +60,8 @@ class Promise:
         else:
             self.masses += cards
         slowest = max(one.within(behind, cards, urgent) for one in self.forecasts)
+        if not urgent:
+            slowest += (self.pending + cards) / ROLLED_PER_S
         apart = max(one.repeat_s for one in self.forecasts)
         on_air_by = math.ceil(self.now + self.elapsed() + slowest + ROUNDING_S)
         visible_by = math.ceil(on_air_by + apart)

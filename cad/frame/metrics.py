@@ -1,6 +1,6 @@
 """Every metric of the daemon, declared in one place. Labels take values from the settings or from fixed sets only."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from prometheus_client import (
@@ -90,6 +90,9 @@ class Metrics:
         self.order_promise = Gauge(
             "cad_order_promise_seconds", "What an order made now would be promised, NaN = nothing", told, registry=here
         )
+        self.rollout_cards = Gauge(
+            "cad_rollout_cards_left", "Cards that still have to follow a changed offer", ["operator"], registry=here
+        )
         self.link_up = Gauge("cad_link_up", "1 while the stream on the multiplexer is open", mux, registry=here)
         self.link_connects = Counter("cad_link_connects", "Streams opened on the multiplexer", mux, registry=here)
         self.link_errors = Counter(
@@ -177,6 +180,11 @@ class Metrics:
     def tell_order_promise(self, operator: str, promise: str, within_s: float) -> None:
         """Set what an order made now would be promised, in seconds from now."""
         self.order_promise.labels(self._known(operator), promise).set(within_s)
+
+    def tell_rollouts(self, left: Mapping[str, int]) -> None:
+        """Set how many cards of each operator still have to follow a changed offer."""
+        for operator in self._operators:
+            self.rollout_cards.labels(operator).set(left.get(operator, 0))
 
     def count_technician(self, outcome: str) -> None:
         """Count one request on the port for technicians."""

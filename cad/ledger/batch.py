@@ -7,7 +7,7 @@ from typing import Any, Final
 import structlog
 from sqlalchemy import Connection
 
-from cad.ledger import audit, due, facts
+from cad.ledger import audit, due, facts, rollout
 from cad.ledger.decide.command import decide
 from cad.ledger.decide.common import Context
 from cad.ledger.look import history
@@ -25,8 +25,8 @@ from cad.ledger.model import (
     Refusal,
     Unreadable,
 )
-from cad.ledger.records import Answered, CardRow, Decision, Fact, FactRow, SubscriptionRow
-from cad.ledger.tables import rows
+from cad.ledger.records import Answered, CardRow, Decision, Fact, FactRow, Rollout, SubscriptionRow
+from cad.ledger.tables import rollouts, rows
 from cad.ledger.working import WorkingSet
 from protocol.portal import topics
 from protocol.portal.codes import Code, retryable, text
@@ -40,7 +40,7 @@ _NO_PROMISE: Final = NoPromise()
 
 @dataclass(slots=True)
 class Counters:
-    """Where the numbered rows go on, and where the audit chain ends."""
+    """Where the numbered rows go on, where the audit chain ends, and which changed offers cards have yet to follow."""
 
     command_seq: int
     change_seq: int
@@ -51,6 +51,7 @@ class Counters:
     head: AuditHead
     revision_floor: int = 0
     facts: dict[str, int] = field(default_factory=dict)
+    rollouts: tuple[Rollout, ...] = ()
 
     def copy(self) -> "Counters":
         """Return counters that go on from here on their own."""
@@ -59,7 +60,10 @@ class Counters:
 
 @dataclass(slots=True)
 class Batch:
-    """Gathers the rows of one transaction. `counters` are its own copy, which counts once it is committed."""
+    """Gathers the rows of one transaction. `counters` are its own copy, which counts once it is committed.
+
+    `roll_at_once`: cards that follow a changed offer in one transaction. `written`: rows that are in the file already.
+    """
 
     key: bytes = field(repr=False)
     ledger_id: str
@@ -73,6 +77,21 @@ class Batch:
     told: list[FactRow] = field(default_factory=list)
     connection: Connection | None = None
     events_changed: bool = False
+    roll_at_once: int = 250
+    written: list[rows.Writes] = field(default_factory=list)
+    _kept: tuple[Rollout, ...] = ()
+
+    def __post_init__(self) -> None:
+        self._kept = self.counters.rollouts
+
+    def flush(self, connection: Connection) -> None:
+        """Write what was gathered; the caller commits."""
+        self.writes.flush(connection, self.state)
+        self.written.append(self.writes)
+        self.writes = rows.Writes()
+        if self.counters.rollouts != self._kept:
+            self._kept = self.counters.rollouts
+            rollouts.keep(connection, self._kept)
 
     def run(self, connection: Connection, intakes: Sequence[Intake]) -> list[Outcome]:
         """Decide on all and write all; the caller commits."""
@@ -91,7 +110,7 @@ class Batch:
         self.counters.offer_id = self.state.next_offer_id
         self.counters.subscription_id = self.state.next_subscription_id
         self.counters.message_number = max(self.counters.message_number, self.state.next_message_number)
-        self.writes.flush(connection, self.state)
+        self.flush(connection)
         return outcomes
 
     def _take(self, intake: Intake) -> Outcome:
@@ -114,13 +133,16 @@ class Batch:
             reply = Reply.model_validate_json(before.answer).model_copy(update={"status": Status.DUPLICATE})
             return self._answer(order, reply, reply.model_dump_json(), ())
         decision = self._decide(order)
-        changes = self._effects(order, decision)
-        reply = self._reply(order, decision, touched=len(changes))
+        changes, later = self._effects(order, decision)
+        cards = len(changes) + later
+        reply = self._reply(order, decision, touched=cards)
+        if later:
+            rollout.promise(self, order.command.id, reply.on_air_by, reply.visible_by)
         answer = reply.model_dump_json()
         self._remember(order, answer, reply.retryable, before)
         outcome = self._answer(order, reply, answer, changes)
         self.publish_facts()
-        return outcome if decision.message_row is None else replace(outcome, messages=True)
+        return replace(outcome, messages=decision.message_row is not None, cards=cards)
 
     def _decide(self, order: Order) -> Decision:
         """Decide; whatever goes wrong unexpectedly concerns this one command only."""
@@ -135,8 +157,8 @@ class Batch:
             log.exception("command failed", operator=order.operator, id=order.command.id)
             return Decision(Code.INTERNAL, text(Code.INTERNAL))
 
-    def _effects(self, order: Order, decision: Decision) -> tuple[CardChange, ...]:
-        """Take a decision's rows, and raise the revision of each card it touches (D2)."""
+    def _effects(self, order: Order, decision: Decision) -> tuple[tuple[CardChange, ...], int]:
+        """Take a decision's rows, and raise the revision of each card it touches (D2); say how many follow later."""
         writes = self.writes
         for card in decision.card_rows:
             (writes.cards if card.address in self.state.cards else writes.new_cards).add(card.address)
@@ -168,7 +190,18 @@ class Batch:
         for fact in told:
             self.tell_fact(order.operator, fact, order.command.id)
         self.told += decision.replayed
-        return tuple([self.change(address, order.command.id) for address in decision.touched])
+        if decision.was is not None and offer is not None and self.connection is not None:
+            changed = rollout.of_command(self, decision.was, offer, order.command.id)
+            changes, later = rollout.begin(self, self.connection, [changed])
+            return tuple(changes), later
+        return tuple([self.change(address, order.command.id) for address in decision.touched]), 0
+
+    def put_subscription(self, row: SubscriptionRow, told: Sequence[Fact], command_id: str) -> None:
+        """Put a subscription that is there already in its new form, and tell its facts."""
+        self.state.add_subscription(row)
+        self.writes.subscriptions.add((row.operator, row.subscription))
+        for fact in told:
+            self.tell_fact(row.operator, fact, command_id)
 
     def change(self, address: int, command_id: str) -> CardChange:
         """Give one card of the working set a new version; its content may have changed."""
@@ -223,7 +256,7 @@ class Batch:
             suspended=row.state not in OPEN_STATES,
             revision=row.revision,
             key_version=row.key_version,
-            rights=self.state.rights(row.address, self.grants.products(row.operator), self.now),
+            rights=self.state.rights(row.address, self.grants.products(row.operator), self.now, self.counters.rollouts),
             change_seq=change_seq,
             committed_at=at,
             command_id=command_id,
@@ -231,7 +264,8 @@ class Batch:
         )
 
     def _reply(self, order: Order, decision: Decision, *, touched: int) -> Reply:
-        code, detail = decision.code, decision.detail
+        code = decision.code
+        detail = decision.detail if decision.was is None else f"{touched} {decision.detail}"
         on_air_by = visible_by = None
         service = decision.subscription_row
         if touched:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 from sqlalchemy import Connection
 
-from cad.ledger import facts
+from cad.ledger import facts, rollout
 from cad.ledger.model import HEADEND, OPEN_STATES, SUSPENDED, CardChange
 from cad.ledger.records import CardRow, Fact
 from cad.ledger.tables import rows
@@ -33,13 +33,17 @@ def run(batch: Batch, connection: Connection) -> tuple[list[CardChange], bool]:
     more = rows.load_due(connection, batch.state, batch.now, LIMIT)
     batch.connection = connection
     closed = catch_up(batch)
-    batch.writes.flush(connection, batch.state)
+    batch.flush(connection)
     return closed, more
 
 
 def catch_up(batch: Batch) -> list[CardChange]:
-    """Do what is due for the cards and subscriptions of the working set, in the order of the moments."""
+    """Do what is due for the cards and subscriptions of the working set, in the order of the moments.
+
+    Before it cards follow what their offers became. Returns the cards that changed.
+    """
     state, now = batch.state, batch.now
+    closed = rollout.catch_up(batch)
     moments: list[tuple[int, int, int | tuple[str, str]]] = [
         (row.open_until, 0, address)
         for address, row in state.cards.items()
@@ -49,7 +53,6 @@ def catch_up(batch: Batch) -> list[CardChange]:
         if one.due_at is not None and one.due_at <= now:
             moments.append((one.due_at, 1, name))
     heapq.heapify(moments)
-    closed: list[CardChange] = []
     while moments:
         _, _, key = heapq.heappop(moments)
         if isinstance(key, int):

@@ -19,10 +19,10 @@ from cad.ledger.acts import upkeep
 from cad.ledger.batch import Batch
 from cad.ledger.errors import LedgerUnavailable
 from cad.ledger.look import copying, history, reading
+from cad.ledger.look.views import CardView
 from cad.ledger.model import (
     AuditHead,
     CardChange,
-    CardView,
     EventWindow,
     FirstAir,
     Grants,
@@ -33,7 +33,9 @@ from cad.ledger.model import (
     OutboxMessage,
     Outcome,
     Promise,
+    RolledOut,
 )
+from cad.ledger.records import Rollout
 from cad.ledger.store import Store
 from cad.ledger.tables import messages
 from cad.ledger.tables.messages import OnAirMessage
@@ -45,19 +47,6 @@ RECOVER_MAX_S: Final = 30.0
 
 T = TypeVar("T")
 Promiser = Callable[[str, float], Promise]
-
-
-def no_promise(operator: str, now: float) -> Promise:
-    """Promise nothing."""
-    return NoPromise()
-
-
-def _no_messages(messages: Sequence[OutboxMessage]) -> None:
-    """Nobody publishes: the messages wait in the outbox."""
-
-
-def _nobody_asks() -> None:
-    """Nobody wants to know of events."""
 
 
 class Ledger:
@@ -73,8 +62,8 @@ class Ledger:
         self._executor = executor
         self._clock = clock
         self.promise = promise
-        self.on_messages: Callable[[Sequence[OutboxMessage]], None] = _no_messages
-        self.on_events: Callable[[], None] = _nobody_asks
+        self.on_messages: Callable[[Sequence[OutboxMessage]], None] = lambda messages: None
+        self.on_events: Callable[[], None] = lambda: None
         self._published: list[int] = []
         self._usable = asyncio.Event()
         self._usable.set()
@@ -89,7 +78,7 @@ class Ledger:
         audit_key: bytes,
         grants: Grants,
         clock: Clock,
-        promise: Promiser = no_promise,
+        promise: Promiser = lambda operator, now: NoPromise(),
         options: LedgerOptions | None = None,
         time_after: Callable[[float], float] | None = None,
     ) -> Self:
@@ -146,6 +135,15 @@ class Ledger:
         """Do what has come by the clock alone; return the cards that closed, and whether there may be more to do."""
         return await self._run(self._store.due, self._clock.now())
 
+    @property
+    def rollouts(self) -> tuple[Rollout, ...]:
+        """The changed offers that cards still have to follow."""
+        return self._store.rollouts
+
+    async def roll_out(self) -> RolledOut:
+        """Let the next cards follow a changed offer."""
+        return await self._run(self._store.roll_out, self._clock.now())
+
     async def recover(self) -> list[CardChange]:
         """Try to go on after a fault; return changes that turn out to be stored although their commit failed."""
         changes = await self._run(self._store.recover, self._clock.now())
@@ -184,8 +182,8 @@ class Ledger:
         """Record first transmissions and put an `on-air` event for each into the outbox."""
         await self._run(self._store.first_air, items, self._clock.now())
 
-    async def apply_grants(self, grants: Grants) -> list[CardChange]:
-        """Follow changed settings; return the cards whose content changed by them."""
+    async def apply_grants(self, grants: Grants) -> tuple[list[CardChange], int]:
+        """Follow changed settings; return the first cards whose content changes by them, and how many follow later."""
         return await self._run(self._store.apply_grants, grants, self._clock.now())
 
     async def after_restore(self, reason: str) -> None:

@@ -270,7 +270,8 @@ class OutboxMessage:
 class Outcome:
     """What became of one message of a batch: its answer, and the cards whose content may have changed.
 
-    `closed`: cards whose time had come just before; they changed by the clock, not by the message.
+    `closed`: cards that changed just before it, by the clock or by what their offers became, not by the message.
+    `cards`: how many cards it concerns, also those that follow later.
     `messages`: what is to be shown on the screen may have changed.
     """
 
@@ -279,11 +280,21 @@ class Outcome:
     card_changes: tuple[CardChange, ...] = ()
     closed: tuple[CardChange, ...] = ()
     messages: bool = False
+    cards: int = 0
 
     @property
     def card_change(self) -> CardChange | None:
         """The change of the one card that the command was about, if any."""
         return self.card_changes[0] if self.card_changes else None
+
+
+@dataclass(frozen=True, slots=True)
+class RolledOut:
+    """Cards that have followed a changed offer, and what the answer to its command promised (Unix seconds)."""
+
+    changes: tuple[CardChange, ...] = ()
+    on_air_by: int | None = None
+    visible_by: int | None = None
 
 
 class FirstAir(Protocol):
@@ -309,64 +320,6 @@ class OpenChange:
 
 
 @dataclass(frozen=True, slots=True)
-class SubscriptionView:
-    """A subscription as `explain` shows it; `products` are the slugs that it opens, out of those of its offer.
-
-    `choice` is what was chosen out of a mix, also what its list does not have any more; None of other offers.
-    `listed` is all that the offer has. Only an event has a `service`, and a `product_id` of its own.
-    """
-
-    subscription: str
-    rev: int
-    offer: str
-    offer_names: Mapping[str, str]
-    products: tuple[str, ...]
-    starts_at: int
-    ends_at: int | None
-    changed_at: float
-    minimum_until: int | None = None
-    protected: bool = False
-    choice: tuple[str, ...] | None = None
-    next_change_at: int | None = None
-    service: str | None = None
-    product_id: int | None = None
-    listed: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class ChangeView:
-    """One change of a card and when it was first sent where."""
-
-    change_seq: int
-    revision: int
-    command_id: str
-    at: float
-    aired: Mapping[str, float]
-
-
-@dataclass(frozen=True, slots=True)
-class CardView:
-    """All that the ledger knows of one card; subscriptions also ended ones, changes newest first."""
-
-    address: int
-    operator: str
-    state: str
-    reason: str | None
-    subscriber: str
-    key_version: int
-    revision: int
-    rev: int
-    assigned_at: float
-    changed_at: float
-    rights: tuple[Right, ...]
-    subscriptions: tuple[SubscriptionView, ...]
-    changes: tuple[ChangeView, ...]
-    open_until: int | None = None
-    replaced_by: int | None = None
-    traits: Traits = NO_TRAITS
-
-
-@dataclass(frozen=True, slots=True)
 class AuditHead:
     """The end of the audit chain. Kept elsewhere, it proves later that nothing before it was removed or changed."""
 
@@ -388,12 +341,16 @@ class AuditHead:
 
 @dataclass(frozen=True, slots=True)
 class LedgerOptions:
-    """How long the ledger remembers, and by how much versions jump when a backup has been put back."""
+    """How long the ledger remembers, and by how much versions jump when a backup has been put back.
+
+    `roll_at_once`: cards that follow a changed offer in one transaction.
+    """
 
     keep_ids_s: int = 31 * DAY_S
     keep_changes_s: int = 400 * DAY_S
     keep_history_s: int = 731 * DAY_S
     restore_margin: int = 10_000
+    roll_at_once: int = 250
 
     def __post_init__(self) -> None:
         if self.keep_ids_s < 30 * DAY_S:

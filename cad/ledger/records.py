@@ -22,6 +22,12 @@ def _slugs(products: str) -> tuple[str, ...]:
 
 
 @lru_cache(maxsize=4096)
+def _listed(listed: str) -> Mapping[str, int]:
+    found: dict[str, int] = json.loads(listed)
+    return found
+
+
+@lru_cache(maxsize=4096)
 def _terms(terms: str) -> Terms:
     return Terms.model_validate_json(terms)
 
@@ -137,11 +143,11 @@ class SubscriptionRow:
         listed = offer.slugs()
         return tuple([slug for slug in self.chosen() if slug in listed])
 
-    def product_ids(self, offer: OfferRow, granted: Mapping[str, int]) -> list[int]:
-        """Return the product_ids that its offer opens for it; a product that is not granted is none of them (I10)."""
-        if offer.product_id is not None:
-            return [offer.product_id]
-        return [granted[slug] for slug in self.opened(offer) if slug in granted]
+    def product_ids(self, listed: Mapping[str, int]) -> list[int]:
+        """Return the product_ids that its offer opens for it, of those that the offer lists (`OfferRow.listed`)."""
+        if self.choice is None:
+            return list(listed.values())
+        return [listed[slug] for slug in self.chosen() if slug in listed]
 
     def live(self, now: float) -> bool:
         """Return whether it opens something now or later."""
@@ -227,6 +233,45 @@ class EventKey:
 
 
 @dataclass(frozen=True, slots=True)
+class Rollout:
+    """A row of `rollouts`: an offer has changed, and cards that have it still say what it was before.
+
+    Those are the cards whose newest change is older than `since_seq`. `listed`: the product_ids by slug that the offer
+    listed before, `slugs`: those that are others now (None: whoever has it is concerned), both in JSON. `starts_at` and
+    `ends_at`: the window that an event had. `after`: the subscriptions up to this row number have been looked at.
+    `cards_left`: how many cards, about. The moments are those that the answer promised.
+    """
+
+    offer_id: int
+    since_seq: int
+    operator: str
+    command_id: str
+    at: float
+    listed: str
+    slugs: str | None
+    starts_at: int | None
+    ends_at: int | None
+    after: int
+    cards_left: int
+    on_air_by: int | None = None
+    visible_by: int | None = None
+
+    def before(self) -> Mapping[str, int]:
+        """Return what the offer listed before."""
+        return _listed(self.listed)
+
+    def changed(self) -> tuple[str, ...] | None:
+        """Return the slugs whose products are others now; None where everybody who has the offer is concerned."""
+        return None if self.slugs is None else _slugs(self.slugs)
+
+    def concerns(self, row: "SubscriptionRow") -> bool:
+        """Return whether a subscription opens something else because the offer changed."""
+        if row.offer_id != self.offer_id:
+            return False
+        return self.slugs is None or row.choice is None or not set(_slugs(self.slugs)).isdisjoint(row.chosen())
+
+
+@dataclass(frozen=True, slots=True)
 class Decision:
     """What one command does and how it is answered; rows replace those of the same key.
 
@@ -234,8 +279,9 @@ class Decision:
     for the invoice; what becomes of subscriptions is told by itself, unless they moved `with_card`. `replayed` is
     published again, and `resume_after` says where to go on.
 
-    `touched`: cards whose content may have changed. `visible_from`: nothing can be seen before. `visible` False: the
-    change makes nothing visible.
+    `touched`: cards whose content may have changed. `was`: what the offer was before, where the cards that have it are
+    to follow; then the detail begins with their number. `visible_from`: nothing can be seen before. `visible` False:
+    the change makes nothing visible.
     """
 
     code: Code = Code.OK
@@ -246,6 +292,7 @@ class Decision:
     message_row: MessageRow | None = None
     subscription_row: SubscriptionRow | None = None
     touched: tuple[int, ...] = ()
+    was: OfferRow | None = None
     visible_from: int = 0
     visible: bool = True
     also_cards: tuple[CardRow, ...] = ()

@@ -14,7 +14,7 @@ from typing import Any, Final, TypeVar
 import structlog
 from sqlalchemy import Connection, func, insert, select
 
-from cad.ledger import audit, due
+from cad.ledger import audit, due, rollout
 from cad.ledger.acts import airing, upkeep
 from cad.ledger.batch import Batch, Counters
 from cad.ledger.errors import AuditBroken, LedgerRefused, LedgerUnavailable
@@ -32,9 +32,11 @@ from cad.ledger.model import (
     Outcome,
     Promise,
     Refusal,
+    RolledOut,
     Unreadable,
 )
-from cad.ledger.tables import rows, schema
+from cad.ledger.records import Rollout
+from cad.ledger.tables import rollouts, rows, schema
 from cad.ledger.tables.database import Database
 from protocol.portal.codes import Code, text
 
@@ -149,14 +151,28 @@ class Store:
         self._reported_change = self._counters.change_seq
         return found
 
+    @property
+    def rollouts(self) -> tuple[Rollout, ...]:
+        """The changed offers that cards still have to follow."""
+        return self._counters.rollouts
+
+    def roll_out(self, now: float) -> RolledOut:
+        """Let the next cards follow a changed offer. Raises LedgerUnavailable."""
+        found = self._transact(now, rollout.run)
+        self._reported_change = self._counters.change_seq
+        return found
+
     def first_air(self, items: Sequence[FirstAir], now: float) -> None:
         """Record first transmissions, with their events, in one transaction. Raises LedgerUnavailable."""
         self._transact(now, lambda batch, connection: airing.record(connection, batch, items))
 
-    def apply_grants(self, grants: Grants, now: float) -> list[CardChange]:
-        """Follow the settings: cards that gain or lose a product by them get a new version. Return those cards."""
+    def apply_grants(self, grants: Grants, now: float) -> tuple[list[CardChange], int]:
+        """Follow the settings: cards that gain or lose a product by them get a new version.
+
+        Returns the first of those cards, and how many follow by `roll_out`.
+        """
         spelt, stored, self.grants = upkeep.spell_grants(grants), self.meta_get("grants"), grants
-        changes: list[CardChange] = []
+        changes: tuple[list[CardChange], int] = [], 0
         if stored != spelt:
             changes = self._transact(now, lambda batch, held: upkeep.regrant(batch, held, stored, spelt))
         self._reported_change = self._counters.change_seq
@@ -238,7 +254,15 @@ class Store:
         return max(now, self.highest_time)
 
     def _batch(self, now: float, promises: Mapping[str, Promise] | None = None) -> Batch:
-        return Batch(self._key, self._ledger_id, self._counters.copy(), self.grants, self._time(now), promises or {})
+        return Batch(
+            self._key,
+            self._ledger_id,
+            self._counters.copy(),
+            self.grants,
+            self._time(now),
+            promises or {},
+            roll_at_once=self.options.roll_at_once,
+        )
 
     def _transact(
         self, now: float, job: Callable[[Batch, Connection], T], promises: Mapping[str, Promise] | None = None
@@ -248,7 +272,8 @@ class Store:
         with self.database.transaction() as connection:
             result = job(batch, connection)
         for watch in self.watches:
-            watch.note(batch.writes, batch.state)
+            for writes in (*batch.written, batch.writes):
+                watch.note(writes, batch.state)
         self._counters = batch.counters
         self.highest_time = batch.now
         self.outgoing.extend(batch.messages)
@@ -298,9 +323,10 @@ class Store:
         def following(column: Any) -> int:
             return int(connection.execute(select(func.coalesce(func.max(column), 0))).scalar_one()) + 1
 
+        waiting = rollouts.held(connection)
         self._counters = Counters(
             command_seq=following(schema.commands.c.seq),
-            change_seq=following(schema.changes.c.seq),
+            change_seq=max((following(schema.changes.c.seq), *(one.since_seq for one in waiting))),
             outbox_seq=self._first_outbox_seq(connection, following(schema.outbox.c.seq), now),
             offer_id=following(schema.offers.c.id),
             subscription_id=following(schema.subscriptions.c.id),
@@ -310,6 +336,7 @@ class Store:
             ),
             head=AuditHead(last.seq, bytes(last.mac)),
             revision_floor=int(upkeep.get_meta(connection, "revision_floor") or 0),
+            rollouts=waiting,
         )
 
     def _first_outbox_seq(self, connection: Connection, after_rows: int, now: float) -> int:

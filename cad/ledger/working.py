@@ -1,14 +1,24 @@
 """The part of the ledger that one batch needs, in memory: read by decisions, changed only by `WorkingSet.apply`."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from cad.ledger.records import Answered, CardRow, EventKey, FactRow, MessageRow, OfferRow, SubscriptionRow
+from cad.ledger.records import (
+    Answered,
+    CardRow,
+    EventKey,
+    FactRow,
+    MessageRow,
+    OfferRow,
+    Rollout,
+    SubscriptionRow,
+)
 from emm.plan import Right
 
 REVISION_MAX: Final = 0xFFFF_FFFF
+_NOTHING: Final[Mapping[int, Mapping[str, int]]] = {}
 
 
 @dataclass(slots=True)
@@ -86,11 +96,16 @@ class WorkingSet:
         """Return the live subscriptions of a card."""
         return [row for row in self.by_card[address].values() if row.live(now)] if address in self.by_card else []
 
-    def rights(self, address: int, products: Mapping[str, int], now: float) -> tuple[Right, ...]:
-        """Return what a card may open; `products` are those granted to its operator."""
-        rights = rights_of(self.live_on(address, now), self.offers_by_id, products)
+    def rights(
+        self, address: int, products: Mapping[str, int], now: float, rollouts: Sequence[Rollout] = ()
+    ) -> tuple[Right, ...]:
+        """Return what a card may open; `products` are those granted to its operator, `rollouts` all there are."""
         card = self.cards.get(address)
-        return tuple(rights if card is None else until(rights, card.open_until))
+        if card is None:
+            return tuple(rights_of(self.live_on(address, now), self.offers_by_id, products))
+        before = listed_before(rollouts, card.change_seq)
+        rights = rights_of(self.live_on(address, now), self.offers_by_id, products, before)
+        return tuple(until(rights, card.open_until))
 
     def bump(self, address: int, change_seq: int, at: float, floor: int = 0) -> CardRow:
         """Raise a card's revision, above `floor`, and return its row.
@@ -106,14 +121,37 @@ class WorkingSet:
 
 
 def rights_of(
-    rows: Iterable[SubscriptionRow], offers: Mapping[int, OfferRow], products: Mapping[str, int]
+    rows: Iterable[SubscriptionRow],
+    offers: Mapping[int, OfferRow],
+    products: Mapping[str, int],
+    before: Mapping[int, Mapping[str, int]] = _NOTHING,
 ) -> list[Right]:
-    """Return the rights that subscriptions give; a product that is not granted gives none (I10)."""
+    """Return the rights that subscriptions give; a product that is not granted gives none (I10).
+
+    `before`: what offers, by row number, list for this card in place of what they list now.
+    """
     return [
         Right(product_id, row.starts_at, row.ends_at)
         for row in rows
-        for product_id in row.product_ids(offers[row.offer_id], products)
+        for product_id in row.product_ids(
+            before[row.offer_id] if row.offer_id in before else offers[row.offer_id].listed(products)
+        )
     ]
+
+
+def pending_for(rollouts: Iterable[Rollout], change_seq: int) -> dict[int, Rollout]:
+    """Return which changes of offers a card has not followed yet, given its newest change: the first of each offer."""
+    found: dict[int, Rollout] = {}
+    for one in rollouts:
+        held = found.get(one.offer_id)
+        if change_seq < one.since_seq and (held is None or one.since_seq < held.since_seq):
+            found[one.offer_id] = one
+    return found
+
+
+def listed_before(rollouts: Iterable[Rollout], change_seq: int) -> Mapping[int, Mapping[str, int]]:
+    """Return what offers list for a card that has not followed their changes: one version has one content (I3)."""
+    return {offer_id: one.before() for offer_id, one in pending_for(rollouts, change_seq).items()} or _NOTHING
 
 
 def until(rights: list[Right], end: int | None) -> list[Right]:

@@ -12,7 +12,8 @@ from cad.air.on_air import OnAir
 from cad.errors import NotFoundError
 from cad.frame.clock import Clock
 from cad.ledger.ledger import Ledger
-from cad.ledger.model import OPEN_STATES, CardView
+from cad.ledger.look.views import CardView
+from cad.ledger.model import OPEN_STATES
 from cad.technicians import documents as docs
 from cad.technicians import visits as visiting
 from cad.technicians.errors import ExtractError, NotAllowedError

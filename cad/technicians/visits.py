@@ -7,7 +7,8 @@ from sqlalchemy import Connection
 
 from cad.ledger.acts import upkeep
 from cad.ledger.batch import Batch
-from cad.ledger.model import OPEN_STATES, CardView
+from cad.ledger.look.views import CardView
+from cad.ledger.model import OPEN_STATES
 from cad.technicians.documents import Visit, Visits
 
 META_PREFIX: Final = "visits:"
@@ -27,7 +28,7 @@ def recorder(kind: str, who: Mapping[str, Any], sent: Visits) -> Callable[[Batch
             facts = {**who, "act": visit.act, "laptop": sent.laptop, "visit": visit.seq, "done_at": visit.at}
             batch.note(kind, facts | visit.model_dump(exclude={"act", "at", "seq"}))
         if new:
-            batch.writes.flush(connection, batch.state)
+            batch.flush(connection)
             upkeep.put_meta(connection, key, str(new[-1].seq))
         return known
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from cad.explain import explain_card, explain_channel
-from cad.ledger.model import CardView, ChangeView, SubscriptionView
+from cad.ledger.look.views import CardView, ChangeView, SubscriptionView
 from config.settings import NetworkSettings, ProductSettings, ServiceSettings
 from emm.calendar import Calendar
 from emm.plan import Right

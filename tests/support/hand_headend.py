@@ -14,7 +14,8 @@ from cad.air.notices import emms_to_cards, emms_to_ranges
 from cad.air.roster import Roster
 from cad.demo.receiver import card_filters
 from cad.ledger.look import reading
-from cad.ledger.model import CardChange, CardView, EventGrant, Grants, OperatorGrant
+from cad.ledger.look.views import CardView
+from cad.ledger.model import CardChange, EventGrant, Grants, OperatorGrant
 from cad.ledger.tables import messages
 from cards.errors import CardRefusedError, PairedError
 from cards.memory.contents import CardKeys
@@ -59,8 +60,9 @@ def on_the_wall(moment: str | int) -> str:
 class HandHeadend:
     """Takes orders of `karjaa`, moves time, restarts. What the ledger says is carried to the cards by `Viewer.hear`."""
 
-    def __init__(self, folder: Path, now: int) -> None:
+    def __init__(self, folder: Path, now: int, roll_at_once: int = 250) -> None:
         self.folder = folder
+        self.roll_at_once = roll_at_once
         self.now = now
         self.calendar = Calendar()
         self.ladder = KeyLadder(LocalMasterKey(bytes(range(32))))
@@ -72,7 +74,7 @@ class HandHeadend:
         self._open()
 
     def _open(self) -> None:
-        self.store = open_store(self.folder / "ledger", grants=GRANTS, now=self.now)
+        self.store = open_store(self.folder / "ledger", grants=GRANTS, now=self.now, roll_at_once=self.roll_at_once)
         self.roster = Roster()
         self.roster.load(
             self.store.read(lambda held: reading.card_block(held, ["karjaa"], -1)),
@@ -131,6 +133,8 @@ class HandHeadend:
         while more:
             closed, more = self.store.due(float(self.now))
             self._follow(closed)
+        while self.store.rollouts:
+            self._follow(self.store.roll_out(float(self.now)).changes)
         self._collect()
 
     def facts(self, number: str | None = None) -> list[tuple[str, str]]:

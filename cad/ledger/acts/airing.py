@@ -57,7 +57,7 @@ def record(connection: Connection, batch: Batch, items: Sequence[FirstAir]) -> N
         connection.execute(insert(schema.airs), new)
     if done:
         connection.execute(_DONE, done)
-    batch.writes.flush(connection, batch.state)
+    batch.flush(connection)
 
 
 def settle(connection: Connection, grants: Grants, now: float) -> int:

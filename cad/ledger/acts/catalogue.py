@@ -9,12 +9,13 @@ from typing import Any, Final
 from sqlalchemy import Connection
 
 from cad.errors import NotFoundError
+from cad.ledger import rollout
 from cad.ledger.batch import Batch
 from cad.ledger.decide.command import decide
 from cad.ledger.decide.common import Context, spell_offer
 from cad.ledger.model import Order, Outcome
-from cad.ledger.records import OfferRow
-from cad.ledger.tables import rows
+from cad.ledger.records import Decision, OfferRow
+from cad.ledger.tables import rollouts, rows
 from cad.ledger.working import WorkingSet
 from protocol.portal.codes import Code
 from protocol.portal.commands import parsing
@@ -97,7 +98,7 @@ def compare(batch: Batch, connection: Connection, catalogue: Catalogue, by: str)
         if row.offer not in kept and row.withdrawn_at is None and not (row.event and (row.ends_at or 0) <= context.now):
             command = OfferWithdraw(offer=row.offer, rev=row.rev + 1)
             found.append(OfferChange(row.offer, WITHDRAWN, order=_order(command, context, by)))
-    return _rehearse(connection, found, there, kept, context)
+    return _rehearse(batch, connection, found, there, kept, context)
 
 
 def fingerprint(changes: Sequence[OfferChange]) -> str:
@@ -109,7 +110,7 @@ def fingerprint(changes: Sequence[OfferChange]) -> str:
 def done(change: OfferChange, outcome: Outcome) -> OfferChange:
     """Return a change as it came out."""
     refused = outcome.reply.detail if outcome.reply is not None and outcome.code is not Code.OK else ""
-    return replace(change, cards=len(outcome.card_changes), code=outcome.code, detail=refused)
+    return replace(change, cards=outcome.cards, code=outcome.code, detail=refused)
 
 
 def spell(row: OfferRow) -> dict[str, Any]:
@@ -153,6 +154,7 @@ def _order(command: OfferPut | OfferWithdraw, context: Context, by: str) -> Orde
 
 
 def _rehearse(
+    batch: Batch,
     connection: Connection,
     found: list[OfferChange],
     there: Mapping[str, OfferRow],
@@ -179,8 +181,16 @@ def _rehearse(
         state.apply(decision.card_rows, decision.offer_row, decision.subscription_rows)
         state.add_event_keys(decision.event_keys)
         refused = decision.detail if decision.code is not Code.OK else ""
-        rehearsed.append(replace(one, cards=len(decision.touched), code=decision.code, detail=refused))
+        cards = _cards(batch, connection, decision)
+        rehearsed.append(replace(one, cards=cards, code=decision.code, detail=refused))
     return rehearsed
+
+
+def _cards(batch: Batch, connection: Connection, decision: Decision) -> int:
+    """Return how many cards would follow what an offer becomes."""
+    if decision.was is None or decision.offer_row is None:
+        return len(decision.touched)
+    return rollouts.count(connection, rollout.of_command(batch, decision.was, decision.offer_row, ""), batch.now)
 
 
 def _context(batch: Batch, operator: str) -> Context:

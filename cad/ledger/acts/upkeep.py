@@ -6,9 +6,10 @@ from typing import Any, Final
 
 from sqlalchemy import BindParameter, Connection, bindparam, case, delete, insert, select, update
 
+from cad.ledger import rollout
 from cad.ledger.batch import Batch
 from cad.ledger.errors import VersionWouldFall
-from cad.ledger.model import HEADEND, CardChange, Grants
+from cad.ledger.model import CardChange, Grants
 from cad.ledger.tables import rows, schema
 from cad.ledger.working import REVISION_MAX
 
@@ -37,24 +38,26 @@ def spell_grants(grants: Grants) -> str:
     return json.dumps({name: dict(grant.products) for name, grant in grants.operators.items()}, sort_keys=True)
 
 
-def regrant(batch: Batch, connection: Connection, stored: str | None, spelt: str) -> list[CardChange]:
-    """Give a new version to each card that gains or loses a product because the settings changed; return them."""
+def regrant(batch: Batch, connection: Connection, stored: str | None, spelt: str) -> tuple[list[CardChange], int]:
+    """Have each card that gains or loses a product because the settings changed follow.
+
+    Returns the cards that have followed already, and how many are left for later.
+    """
     before: Mapping[str, Mapping[str, int]] = json.loads(stored or "{}")
-    changed = {
-        offer.id
+    changed = [
+        rollout.of_grants(batch, offer, before.get(offer.operator, {}))
         for offer in rows.all_offers(connection)
         if any(
             before.get(offer.operator, {}).get(slug) != batch.grants.products(offer.operator).get(slug)
             for slug in offer.slugs()
         )
-    }
-    addresses = sorted(rows.cards_with_offers(connection, changed, batch.now))
-    rows.load_cards(connection, batch.state, addresses, batch.now)
-    changes = [batch.change(address, HEADEND) for address in addresses]
-    batch.note("grants", {"products": json.loads(spelt), "cards": len(changes)})
-    batch.writes.flush(connection, batch.state)
+    ]
+    batch.connection = connection
+    changes, later = rollout.begin(batch, connection, changed)
+    batch.note("grants", {"products": json.loads(spelt), "cards": len(changes) + later})
+    batch.flush(connection)
     put_meta(connection, "grants", spelt)
-    return changes
+    return changes, later
 
 
 def jump(batch: Batch, connection: Connection, kind: str, facts: Mapping[str, Any], margin: int) -> None:
@@ -78,7 +81,7 @@ def jump(batch: Batch, connection: Connection, kind: str, facts: Mapping[str, An
 def note(batch: Batch, connection: Connection, kind: str, facts: Mapping[str, Any]) -> None:
     """Put an act into the audit chain."""
     batch.note(kind, facts)
-    batch.writes.flush(connection, batch.state)
+    batch.flush(connection)
 
 
 def changes_from(batch: Batch, connection: Connection, first_seq: int) -> list[CardChange]:

@@ -7,7 +7,7 @@ from typing import Final
 
 from cad.ledger.model import OperatorGrant
 from cad.ledger.records import CardRow, Decision, OfferRow
-from cad.ledger.working import WorkingSet
+from cad.ledger.working import WorkingSet, rights_of
 from emm.errors import PlanError
 from emm.plan import WINDOWS_MAX, Right, ensure_fits
 from protocol.portal.codes import Code
@@ -57,6 +57,16 @@ def full(rights: list[Right], now: float, address: int) -> Decision | None:
         ensure_fits(rights, now)
     except PlanError as error:
         return Decision(Code.CARD_FULL, str(error), card=address)
+    return None
+
+
+def overfull(new: OfferRow, state: WorkingSet, context: Context) -> Decision | None:
+    """Refuse a new form of an offer with which a card of the working set holds more than fits; None when all fit."""
+    offers = {**state.offers_by_id, new.id: new}
+    for address in state.cards_with(new.id, context.now):
+        rights = rights_of(state.live_on(address, context.now), offers, context.grant.products)
+        if (too_full := full(rights, context.now, address)) is not None:
+            return too_full
     return None
 
 

@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from cad.ledger.decide.common import Context, full, spell_offer
+from cad.ledger.decide.common import Context, overfull, spell_offer
 from cad.ledger.model import EventGrant
 from cad.ledger.records import Decision, EventKey, OfferRow, SubscriptionRow
-from cad.ledger.working import WorkingSet, rights_of
+from cad.ledger.working import WorkingSet
 from protocol.portal.codes import Code, text
 from protocol.portal.commands.offers import OfferPut
 from protocol.portal.commands.subscriptions import SubscriptionPut
@@ -41,7 +41,16 @@ def put_event(command: OfferPut, row: OfferRow | None, state: WorkingSet, contex
         offer_row=new, event_keys=tuple(key for key in keys if (key.product_id, key.epoch) not in state.event_keys)
     )
     same = row is not None and (row.starts_at, row.ends_at, row.product_id) == (new.starts_at, new.ends_at, number)
-    return decision if row is None or same else _moved(decision, row, new, state, context)
+    if row is None or same:
+        return decision
+    if (too_full := overfull(new, state, context)) is not None:
+        return too_full
+    return replace(
+        decision,
+        detail="cards are sent the new window",
+        was=row,
+        visible_from=_start(new) if _start(new) > context.now else 0,
+    )
 
 
 def window_of(command: SubscriptionPut, offer: OfferRow, context: Context) -> tuple[int, int] | Decision:
@@ -58,29 +67,9 @@ def window_of(command: SubscriptionPut, offer: OfferRow, context: Context) -> tu
     return _start(offer), _end(offer)
 
 
-def _moved(decision: Decision, row: OfferRow, new: OfferRow, state: WorkingSet, context: Context) -> Decision:
-    """Give everybody who has bought the event its new window; who ended it earlier keeps his end."""
-    offers = {**state.offers_by_id, new.id: new}
-    touched = state.cards_with(new.id, context.now)
-    moved: list[SubscriptionRow] = []
-    for address in touched:
-        live = state.live_on(address, context.now)
-        mine = [_follow(one, row, new) for one in live if one.offer_id == new.id]
-        rights = rights_of([*mine, *(one for one in live if one.offer_id != new.id)], offers, context.grant.products)
-        if (too_full := full(rights, context.now, address)) is not None:
-            return too_full
-        moved += mine
-    return replace(
-        decision,
-        detail=f"{len(touched)} cards are sent the new window",
-        touched=touched,
-        also_subscriptions=tuple(moved),
-        visible_from=_start(new) if _start(new) > context.now else 0,
-    )
-
-
-def _follow(one: SubscriptionRow, row: OfferRow, new: OfferRow) -> SubscriptionRow:
-    whole = one.ends_at == row.ends_at or one.ends_at is None
+def follow_window(one: SubscriptionRow, ended_at: int | None, new: OfferRow) -> SubscriptionRow:
+    """Give an order of an event that ended at `ended_at` its new window; who ended his order earlier keeps his end."""
+    whole = one.ends_at == ended_at or one.ends_at is None
     ends_at = _end(new) if whole else max(_start(new), min(one.ends_at or 0, _end(new)))
     return replace(one, starts_at=_start(new), ends_at=ends_at)
 

@@ -3,10 +3,10 @@
 from dataclasses import replace
 from typing import Final
 
-from cad.ledger.decide.common import NOTHING_TO_SEND, Context, full, not_granted, spell_offer, stale
+from cad.ledger.decide.common import NOTHING_TO_SEND, Context, not_granted, overfull, spell_offer, stale
 from cad.ledger.decide.events import put_event
 from cad.ledger.records import Decision
-from cad.ledger.working import WorkingSet, rights_of
+from cad.ledger.working import WorkingSet
 from protocol.portal.codes import Code
 from protocol.portal.commands.offers import EVENT, MIX, OfferPut, OfferWithdraw
 
@@ -28,19 +28,9 @@ def put_offer(command: OfferPut, state: WorkingSet, context: Context) -> Decisio
     new = spell_offer(command, row, state, context)
     if row is None or set(row.slugs()) == set(command.products):
         return Decision(offer_row=new)
-    offers = {**state.offers_by_id, new.id: new}
-    changed = (set(row.slugs()) ^ set(command.products)) & context.grant.products.keys()
-    touched: list[int] = []
-    for address in state.cards_with(new.id, context.now):
-        mine = (one for one in state.by_card[address].values() if one.offer_id == new.id)
-        said = (one for one in mine if state.is_said(one, context.now))
-        if all(one.choice is not None and changed.isdisjoint(one.chosen()) for one in said):
-            continue
-        rights = rights_of(state.live_on(address, context.now), offers, context.grant.products)
-        if (too_full := full(rights, context.now, address)) is not None:
-            return too_full
-        touched.append(address)
-    return Decision(detail=f"{len(touched)} cards are sent their new content", offer_row=new, touched=tuple(touched))
+    if (too_full := overfull(new, state, context)) is not None:
+        return too_full
+    return Decision(detail="cards are sent their new content", offer_row=new, was=row)
 
 
 def withdraw_offer(command: OfferWithdraw, state: WorkingSet, context: Context) -> Decision:

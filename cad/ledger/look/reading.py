@@ -13,19 +13,11 @@ from sqlalchemy import BindParameter, ColumnElement, Connection, CursorResult, a
 from cad.air.rights import NO_END
 from cad.air.roster import CardBlock, RightBlock
 from cad.ledger.decide.choosing import next_change
-from cad.ledger.model import (
-    OPEN_STATES,
-    CardView,
-    ChangeView,
-    EventWindow,
-    Grants,
-    OpenChange,
-    OutboxMessage,
-    SubscriptionView,
-)
+from cad.ledger.look.views import CardView, ChangeView, SubscriptionView
+from cad.ledger.model import OPEN_STATES, EventWindow, Grants, OpenChange, OutboxMessage
 from cad.ledger.records import SAID_S, OfferRow, SubscriptionRow, traits_of
-from cad.ledger.tables import rows, schema
-from cad.ledger.working import rights_of, until
+from cad.ledger.tables import rollouts, rows, schema
+from cad.ledger.working import pending_for, rights_of, until
 
 BLOCK: Final = 50_000
 CHANGES_SHOWN: Final = 20
@@ -106,13 +98,20 @@ def card_block(connection: Connection, operators: Sequence[str], after: int) -> 
 class Products:
     """The granted products of every offer, and the cards that close by themselves, laid out in arrays.
 
-    So a million subscriptions become rights in a few steps.
+    So a million subscriptions become rights in a few steps. Cards that have not followed what an offer became stand
+    beside it, with what it listed before, as if they had another offer.
     """
 
     def __init__(self, connection: Connection, grants: Grants) -> None:
         self._per_offer: dict[int, dict[str, int]] = {}
         for offer in rows.all_offers(connection):
             self._per_offer[offer.id] = offer.listed(grants.products(offer.operator))
+        self._behind: list[tuple[int, int, npt.NDArray[np.uint64]]] = []
+        # The first change that a card has not followed counts, so it is looked for last.
+        for one in reversed(rollouts.held(connection)):
+            stand_in = max(self._per_offer) + 1
+            self._per_offer[stand_in] = dict(one.before())
+            self._behind.append((one.offer_id, stand_in, np.array(rollouts.behind(connection, one), np.uint64)))
         size = max(self._per_offer, default=0) + 1
         self._counts = np.zeros(size, np.int64)
         self._first = np.zeros(size, np.int64)
@@ -132,6 +131,13 @@ class Products:
             return ends
         places = np.minimum(np.searchsorted(self._closing, addresses), len(self._closing) - 1)
         return np.where(self._closing[places] == addresses, np.minimum(ends, self._closes_at[places]), ends)
+
+    def said(self, offer_ids: npt.NDArray[np.int64], addresses: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
+        """Return the offers in the form that the cards' EMMs say, for each row of a subscription."""
+        found = offer_ids
+        for offer_id, stand_in, behind in self._behind:
+            found = np.where((offer_ids == offer_id) & np.isin(addresses, behind), stand_in, found)
+        return found
 
     def spread(
         self, offer_ids: npt.NDArray[np.int64], choices: Sequence[str | None]
@@ -186,7 +192,7 @@ def right_block(
     found = _plain(connection.execute(_SAID, {"operators": operators, "after": after, "upto": upto, "now": now}))
     *columns, choices = zip(*found, strict=True) if found else ((), (), (), (), ())
     addresses, offer_ids, starts, ends = (np.array(column, np.int64) for column in columns)
-    places, product_ids = products.spread(offer_ids, choices)
+    places, product_ids = products.spread(products.said(offer_ids, addresses.astype(np.uint64)), choices)
     cards = addresses.astype(np.uint64)[places]
     return RightBlock(
         cards, product_ids, starts.astype(np.uint32)[places], products.close(cards, ends.astype(np.uint32)[places])
@@ -237,6 +243,8 @@ def card_view(connection: Connection, address: int, grants: Grants, now: float) 
     live = [row for row in found if row.said(card.changed_at, now)]
     offers = {offer.id: offer for offer in rows.offers_by_id(connection, {row.offer_id for row in found})}
     zone = grants.zone(card.operator)
+    pending = pending_for(rollouts.held(connection), card.change_seq)
+    before = {offer_id: one.before() for offer_id, one in pending.items()}
     return CardView(
         address=card.address,
         operator=card.operator,
@@ -248,7 +256,7 @@ def card_view(connection: Connection, address: int, grants: Grants, now: float) 
         rev=card.rev,
         assigned_at=card.assigned_at,
         changed_at=card.changed_at,
-        rights=tuple(until(rights_of(live, offers, grants.products(card.operator)), card.open_until)),
+        rights=tuple(until(rights_of(live, offers, grants.products(card.operator), before), card.open_until)),
         subscriptions=tuple(_subscription_view(row, offers[row.offer_id], now, zone) for row in found),
         changes=tuple(
             ChangeView(row.seq, row.revision, row.command_id, row.at, aired.get(row.seq, {})) for row in history
@@ -256,6 +264,11 @@ def card_view(connection: Connection, address: int, grants: Grants, now: float) 
         open_until=card.open_until,
         replaced_by=card.replaced_by,
         traits=traits_of(card.receiver, card.parental, card.pin_reset, card.region),
+        behind=tuple(
+            sorted(
+                offers[row.offer_id].offer for row in live if (one := pending.get(row.offer_id)) and one.concerns(row)
+            )
+        ),
     )
 
 

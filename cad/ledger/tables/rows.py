@@ -20,7 +20,7 @@ from sqlalchemy import (
 
 from cad.ledger.model import Order
 from cad.ledger.records import SAID_S, Answered, CardRow, EventKey, FactRow, OfferRow, SubscriptionRow
-from cad.ledger.tables import messages, schema
+from cad.ledger.tables import messages, rollouts, schema
 from cad.ledger.tables.many import Many, insert_all, update_some
 from cad.ledger.working import WorkingSet
 from protocol.portal.commands.cards import CardReplace
@@ -60,7 +60,6 @@ _DUE_SUBSCRIPTIONS: Final = (
     .order_by(_subscriptions.due_at)
     .limit(bindparam("limit"))
 )
-_CARDS_BY_OFFER: Final = select(_subscriptions.address).where(_subscriptions.offer_id.in_(_KEYS), _SAID).distinct()
 _ANSWERED: Final = select(
     schema.commands.c.seq,
     schema.commands.c.operator,
@@ -134,7 +133,7 @@ def load(connection: Connection, orders: Sequence[Order], now: float) -> Working
         load_events(connection, state, now)
     for operator, names in needs.messages.items():
         messages.load(connection, state, operator, sorted(names), now)
-    needs.cards.update(_cards_of_changed_offers(connection, orders, state, now))
+    needs.cards.update(_crowded(connection, orders, state, now))
     load_cards(connection, state, needs.cards, now)
     for order in needs.replays:
         state.replays[order.operator, order.command.id] = facts_again(connection, order)
@@ -212,11 +211,6 @@ def offers_by_id(connection: Connection, offer_ids: Iterable[int]) -> list[Offer
     return [_offer(row) for row in by_keys(connection, _OFFERS_BY_ID, offer_ids)]
 
 
-def cards_with_offers(connection: Connection, offer_ids: Iterable[int], now: float) -> set[int]:
-    """Return the cards whose EMM may say one of the offers, and perhaps some more."""
-    return {row[0] for row in by_keys(connection, _CARDS_BY_OFFER, list(offer_ids), now=now)}
-
-
 def all_offers(connection: Connection) -> list[OfferRow]:
     """Return every offer of every operator."""
     return [_offer(row) for row in connection.execute(select(schema.offers))]
@@ -238,16 +232,16 @@ def count_live(connection: Connection, operator: str, now: float) -> dict[int, i
     return {row[0]: row[1] for row in connection.execute(statement, {"now": now})}
 
 
-def _cards_of_changed_offers(
-    connection: Connection, orders: Sequence[Order], state: WorkingSet, now: float
-) -> set[int]:
-    changed: set[int] = set()
+def _crowded(connection: Connection, orders: Sequence[Order], state: WorkingSet, now: float) -> set[int]:
+    """Return the cards that may become too full by an offer that gets products; the others need no look."""
+    found: set[int] = set()
     for order in orders:
-        if isinstance(order.command, OfferPut):
-            row = state.offers.get((order.operator, order.command.offer))
-            if row is not None and (row.event or set(row.slugs()) != set(order.command.products)):
-                changed.add(row.id)
-    return cards_with_offers(connection, changed, now) if changed else set()
+        if isinstance(command := order.command, OfferPut):
+            row = state.offers.get((order.operator, command.offer))
+            if row is not None and (row.event or not set(command.products) <= set(row.slugs())):
+                products = 1 if row.event else command.choose or len(command.products)
+                found.update(rollouts.crowded(connection, row.id, products, now))
+    return found
 
 
 def _all_of(table: Table) -> Callable[[Any], tuple[Any, ...]]:

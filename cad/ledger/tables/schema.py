@@ -220,6 +220,28 @@ history: Final = Table(
 )
 """What each card could open since when (`cad.ledger.look.history`); `seq` is that of the change."""
 
+rollouts: Final = Table(
+    "rollouts",
+    metadata,
+    Column("offer_id", BIG, ForeignKey("offers.id"), nullable=False),
+    Column("since_seq", BIG, nullable=False),
+    Column("operator", Text, nullable=False),
+    Column("command_id", Text, nullable=False),
+    Column("at", Double, nullable=False),
+    Column("listed", Text, nullable=False),
+    Column("slugs", Text),
+    Column("starts_at", BIG),
+    Column("ends_at", BIG),
+    Column("after", BIG, nullable=False),
+    Column("cards_left", BIG, nullable=False),
+    Column("on_air_by", BIG),
+    Column("visible_by", BIG),
+    PrimaryKeyConstraint("offer_id", "since_seq"),
+)
+"""Offers that changed, of which cards with a newest change below `since_seq` say what stood before
+(`cad.ledger.records.Rollout`); a row goes when the last of them has followed.
+"""
+
 outbox: Final = Table(
     "outbox",
     metadata,

@@ -11,7 +11,7 @@ from cad.air.links import Link
 from cad.air.mass import MassChanges, Promised
 from cad.air.muxes import Allocation, LinkEvent
 from cad.air.network import NetworkOnAir
-from cad.air.promises import NO_REPEATS, TOO_LONG, URGENT_MAX, Promise, Told
+from cad.air.promises import NO_REPEATS, ROLLED_PER_S, TOO_LONG, URGENT_MAX, Promise, Told
 from cad.frame.health import Health
 from cad.frame.metrics import Metrics
 from cad.ledger.model import CardChange
@@ -42,7 +42,8 @@ def test_each_command_stands_behind_those_asked_for_before_it() -> None:
 def test_a_mass_change_is_promised_its_last_card_and_holds_up_no_single_order() -> None:
     promise = Promise(NOW, [ONE], pending=100)
     mass = promise.of(URGENT_MAX + 1)
-    assert mass.on_air_by == math.ceil(NOW + 4.0 + (100 + URGENT_MAX) * 1.0 + 1)
+    cards = 100 + URGENT_MAX + 1
+    assert mass.on_air_by == math.ceil(NOW + 4.0 + (cards - 1) * 1.0 + cards / ROLLED_PER_S + 1)
     assert promise.of(1).on_air_by == math.ceil(NOW + 0.5 + 1)
     assert promise.of(1000).on_air_by > mass.on_air_by
 

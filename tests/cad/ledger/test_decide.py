@@ -119,11 +119,7 @@ SUBSCRIBED = (card(), basic(), subscription())
         (offer(operator="kaspnet", products=["film"]), [], Code.NOT_GRANTED, ()),
         (offer(rev=1), [basic(rev=1)], Code.STALE_REV, ()),
         (offer(rev=1, names={"fi": "Uusi"}), SUBSCRIBED, Code.OK, ()),
-        (offer(rev=1, products=["film"]), SUBSCRIBED, Code.OK, (7,)),
-        (offer(rev=1, products=["film"]), [card(), basic(), subscription(ends_at=int(NOW) - 2 * HOUR)], Code.OK, ()),
-        # Ended after the card's last change: its EMM says it still.
-        (offer(rev=1, products=["film"]), [card(), basic(), subscription(ends_at=int(NOW))], Code.OK, (7,)),
-        (offer(rev=1, products=["film"]), [card(), basic(), subscription(starts_at=LATER_S)], Code.OK, (7,)),
+        (offer(rev=1, products=["film"]), SUBSCRIBED, Code.OK, ()),
         (offer(operator="kaspnet"), [basic(rev=9)], Code.OK, ()),
         # subscription put
         (subscribe(), [card(), basic()], Code.OK, (7,)),
@@ -158,6 +154,12 @@ def test_what_a_command_does(order: Order, rows: Any, code: Code, touched: tuple
     if code is not Code.OK:
         assert decision.detail
         assert (decision.card_row, decision.offer_row, decision.subscription_row) == (None, None, None)
+
+
+def test_cards_follow_an_offer_that_has_other_products_and_no_other() -> None:
+    assert decided(offer(rev=1, products=["film"]), *SUBSCRIBED).was == basic()
+    assert decided(offer(rev=1, names={"fi": "Uusi"}), *SUBSCRIBED).was is None
+    assert decided(offer(rev=1, products=["film"])).was is None, "it is new"
 
 
 @pytest.mark.parametrize(

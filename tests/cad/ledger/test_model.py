@@ -10,9 +10,11 @@ from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from cad.air.rights import NO_END
 from cad.ledger.look import reading
 from cad.ledger.model import Order
 from cad.ledger.store import Store
+from emm.plan import Right
 from protocol.portal.fields import spell_moment
 from tests.support.ledgers import GRANTS, NOW, assign, end, offer, open_store, refresh, reopen, subscribe, suspend, take
 
@@ -121,6 +123,18 @@ class Model:
         return "ok"
 
 
+def rights_of_all(store: Store, now: float) -> dict[int, set[Right]]:
+    """The rights of all cards as they are put on the air at a start."""
+    block = store.read(lambda held: reading.right_block(held, OPERATORS, 0, 10**9, reading.Products(held, GRANTS), now))
+    found: dict[int, set[Right]] = {}
+    rows = zip(*(getattr(block, name).tolist() for name in ("addresses", "product_ids", "starts", "ends")), strict=True)
+    for address, product_id, start, end_at in rows:
+        if end_at <= start:  # no EMM says an empty window
+            continue
+        found.setdefault(address, set()).add(Right(product_id, start, None if end_at == NO_END else end_at))
+    return found
+
+
 ids = st.one_of(st.integers(0, 9), st.integers(10, 10**9)).map("id-{}".format)
 revs = st.integers(0, 30)
 operators = st.sampled_from(OPERATORS)
@@ -157,7 +171,7 @@ class LedgerMachine(RuleBasedStateMachine):
     @initialize()
     def begin(self) -> None:
         self.folder = tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None)
-        self.store = open_store(Path(self.folder.name))
+        self.store = open_store(Path(self.folder.name), roll_at_once=1)
         self.model = Model()
         self.revisions: dict[int, tuple[int, object]] = {}
         for operator in OPERATORS:
@@ -172,6 +186,9 @@ class LedgerMachine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         if hasattr(self, "folder"):
+            while self.store.rollouts:
+                self.store.roll_out(self.model.now)
+            self.same()
             self.store.close()
             self.folder.cleanup()
 
@@ -193,6 +210,10 @@ class LedgerMachine(RuleBasedStateMachine):
     def wait(self, days: int) -> None:
         self.model.now += days * 86_400
 
+    @rule()
+    def roll_out(self) -> None:
+        self.store.roll_out(self.model.now)
+
     @rule(politely=st.booleans())
     def restart(self, politely: bool) -> None:
         head = self.store.head
@@ -200,7 +221,7 @@ class LedgerMachine(RuleBasedStateMachine):
             self.store.close()
         else:
             self.store.database.close()
-        self.store = open_store(Path(self.folder.name), now=self.model.now)
+        self.store = open_store(Path(self.folder.name), now=self.model.now, roll_at_once=1)
         assert self.store.head == head, "I1"
         assert self.store.warnings == []
 
@@ -208,6 +229,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def same(self) -> None:
         if not hasattr(self, "model"):
             return
+        derived = rights_of_all(self.store, self.model.now)
         for address in CARDS:
             view = self.store.read(lambda held, a=address: reading.card_view(held, a, GRANTS, self.model.now))
             known = self.model.cards.get(address)
@@ -222,7 +244,9 @@ class LedgerMachine(RuleBasedStateMachine):
                 for right in view.rights
                 if right.end is None or right.end > max(self.model.now, right.start)
             }
-            assert rights == self.model.rights(address)
+            assert (rights == self.model.rights(address)) or (view.behind and self.store.rollouts)
+            said = {right for right in view.rights if right.end is None or right.end > right.start}
+            assert said == derived.get(address, set()), "I5: what a restart would put on the air"
             self.check_version(address, view.revision, (view.state, rights))
 
     def check_version(self, address: int, revision: int, content: object) -> None:

@@ -340,9 +340,10 @@ def test_grants_that_change_change_the_cards_that_it_touches(open_one: Callable[
     take(store, offer(products=["sport", "film"]), assign(), assign("a8", card=8), subscribe())
     karjaa = GRANTS.operators["karjaa"]
     less = Grants(dict(GRANTS.operators) | {"karjaa": replace(karjaa, products={"sport": 1, "news": 3})})
-    (change,) = store.apply_grants(less, NOW + 1)
+    (change,), later = store.apply_grants(less, NOW + 1)
+    assert later == 0
     assert (change.address, change.revision, change.rights) == (7, 3, (Right(1, int(NOW)),))
-    assert store.apply_grants(less, NOW + 2) == []
+    assert store.apply_grants(less, NOW + 2) == ([], 0)
     store = open_one(now=NOW + 3)  # with the former grants again
     assert view(store).revision == 4  # type: ignore[attr-defined]
     assert view(store).rights == (Right(1, int(NOW)), Right(2, int(NOW)))  # type: ignore[attr-defined]

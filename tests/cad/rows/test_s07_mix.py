@@ -213,7 +213,8 @@ def test_what_the_headend_grants_no_more_may_be_replaced_at_once(mixed: HandHead
     choose(mixed, "sport", "news")
     karjaa = GRANTS.operators["karjaa"]
     less = replace(karjaa, products={slug: one for slug, one in karjaa.products.items() if slug != "news"})
-    (change,) = mixed.store.apply_grants(replace(GRANTS, operators={**GRANTS.operators, "karjaa": less}), mixed.now)
+    grants = replace(GRANTS, operators={**GRANTS.operators, "karjaa": less})
+    (change,), _ = mixed.store.apply_grants(grants, mixed.now)
     assert [right.product_id for right in change.rights] == [karjaa.products["sport"]]
     assert choose(mixed, "sport", "news")["code"] == "not_granted"
     assert choose(mixed, "basic", "film")["code"] == "choice_locked", "sport is still to be had"
