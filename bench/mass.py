@@ -91,6 +91,7 @@ async def _singles_during_mass(folder: Path, chance: random.Random) -> dict[str,
         await _assign(singles, other)
         mux = one.multiplexers[0]
         heard = len(mux.arrivals)
+        began = time.monotonic()
         mass = {"offer": "sport", "rev": 2, "kind": "channel", "names": {"fi": "sport"}, "products": ["sport", "film"]}
         await kaisa.order("offer", "put", mass, "mass")
         published, answered_s = await asyncio.gather(_order(singles, chance), _answered(kaisa, "mass"))
@@ -98,6 +99,9 @@ async def _singles_during_mass(folder: Path, chance: random.Random) -> dict[str,
         first = _first_heard(mux.arrivals[heard:], published)
         delays = [first[address] - at for address, at in published.items()]
         still = (await one.ask("/v1/carousel")).json()["multiplexes"][0]["waiting_changes"]
+        still += await _left(one)
+        await one.until(lambda: _none_left(one), "all cards to follow", 600)
+        followed_s = time.monotonic() - began
     quantiles = statistics.quantiles(delays, n=100)
     if still < CHANGED // 10:
         raise RuntimeError(f"only {still} of the mass change waited at the end: the singles did not run beside it")
@@ -106,8 +110,18 @@ async def _singles_during_mass(folder: Path, chance: random.Random) -> dict[str,
         "single_order_publish_to_air_s_p99_during_mass": quantiles[98],
         "single_order_promises_missed_during_mass": float(_promises_missed(first, [kaisa, other])),
         "mass_change_answered_s": answered_s,
+        "mass_change_followed_by_all_cards_s": followed_s,
         "mass_loop_stall_ms_max": max((wall for _, wall, _ in _stalls(folder)), default=0.0),
     }
+
+
+async def _left(one: Headend) -> int:
+    """How many cards have not followed yet."""
+    return sum(row["cards_left"] for row in (await one.ask("/v1/status")).json()["rollouts"])
+
+
+async def _none_left(one: Headend) -> bool:
+    return await _left(one) == 0
 
 
 async def _assign(singles: list[tuple[Portal, int]], other: Portal) -> None:

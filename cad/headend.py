@@ -69,6 +69,15 @@ class HeadendView:
                 }
                 for network in self._on_air.networks.values()
             ],
+            "rollouts": [
+                {
+                    "operator": one.operator,
+                    "command": one.command_id or "settings",
+                    "since": clocks.spell(one.at),
+                    "cards_left": one.cards_left,
+                }
+                for one in self._ledger.rollouts
+            ],
             "messages_on_air": sum(one["on_air"] for one in self._on_air.notices.facts()),
             "ecmg": self._ecmg(),
         }
