@@ -1,4 +1,4 @@
-"""Cards follow a changed offer in slices: each once, one content for a version, also across crash and other orders."""
+"""I3, I7: cards follow a changed offer in slices, each once; a version has one content, also across a crash."""
 
 import json
 from pathlib import Path
