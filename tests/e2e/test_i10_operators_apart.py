@@ -7,9 +7,10 @@ import asyncio
 import json
 import sys
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
+from zoneinfo import ZoneInfo
 
 import httpx
 import pytest
@@ -350,7 +351,7 @@ async def test_the_command_line_keeps_to_the_operator_that_is_named(tmp_path: Pa
             await kaisa.reply(await kaisa.order("card", "assign", body), "committed")
             order = {"subscription": "s-1", "rev": 1, "card": card, "offer": "sport"}
             await kaisa.reply(await kaisa.order("subscription", "put", order), "committed")
-        today = datetime.now(UTC).date()
+        today = datetime.now(ZoneInfo("Europe/Helsinki")).date()
         period = ("--from", str(today - timedelta(1)), "--to", str(today + timedelta(1)))
         view = tmp_path / "view"
         view.write_text(json.dumps({"item": "card", "card": card, "subscriber": "somebody-else"}))

@@ -2,6 +2,7 @@
 
 import contextlib
 import datetime as dt
+import os
 import re
 import shutil
 import signal
@@ -10,6 +11,7 @@ import ssl
 import subprocess
 import time
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 
 from cryptography import x509
@@ -20,6 +22,8 @@ from cryptography.x509.oid import NameOID
 SHIPPED = Path(__file__).parents[2] / "config" / "mosquitto"
 DAEMON = "_cad"
 HOST = "localhost"
+FIRST_PORT, PORTS = 10_000, 20_000
+"""Below those that Linux gives to outgoing connections; each process begins at another."""
 
 
 class Authority:
@@ -172,8 +176,14 @@ def running(folder: Path, **settings: str) -> Iterator[Mosquitto]:
         broker.kill()
 
 
+_ports = count(FIRST_PORT + os.getpid() * 97 % PORTS)
+
+
 def free_port() -> int:
-    """A TCP port that nobody uses."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A TCP port that nobody uses, and that the system gives to no connection until somebody listens there."""
+    for number in _ports:
+        port = FIRST_PORT + (number - FIRST_PORT) % PORTS
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("ports are counted without end")

@@ -27,6 +27,8 @@ USER, PASSWORD = "tester", "secret of the tests"
 EMM_TABLES = (0x82, 0x84, 0x88)
 FILLING = 700  # packets: it reads several at a time
 QUIET_S = 5.0
+AT_ONCE, PACE_S = 188 * 20, 0.005
+"""It drops what comes faster than it can look at: packets and a pause, 6 Mbit/s."""
 _EMM = 0x06
 _HEAD = 20
 _BLOCK = 16
@@ -63,8 +65,11 @@ def hand_over(stream: bytes, camd: "CamdServer", ca_system_id: int, enough: int,
             command += [f"--{name.replace('_', '-')}", str(value)]
         running = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         with running, pipe.open("wb") as out:
-            out.write(stream + NULL_PACKET * FILLING)
-            out.flush()
+            whole = stream + NULL_PACKET * FILLING
+            for start in range(0, len(whole), AT_ONCE):
+                out.write(whole[start : start + AT_ONCE])
+                out.flush()
+                time.sleep(PACE_S)
             _wait_for_last(camd, enough)
             out.close()
             _, said = running.communicate(timeout=60)

@@ -80,8 +80,13 @@ async def test_s18_c6_a_paired_card_opens_in_its_receiver_and_in_no_other(runnin
         await running.until(lambda: not card.opens("sport-1", time.time()), "the neighbour's receiver to close")
         card.put_into(1)
         assert card.opens("sport-1", time.time())
-        found = (await running.ask(f"/v1/explain/{card.number}", channel="sport-1")).json()
-        assert (found["receiver"], found["channel"]["visible"]) == (card.receiver, True)
+
+        async def explained() -> dict[str, Any] | None:
+            found = (await running.ask(f"/v1/explain/{card.number}", channel="sport-1")).json()
+            return found if found["channel"]["visible"] else None
+
+        found = await running.until(explained, "the first transmission to be noted")
+        assert found["receiver"] == card.receiver
         assert card.receiver in found["channel"]["sentence"]
         mistyped = {"card": card.number, "rev": 3, "receiver": card.receiver[::-1]}
         refused = (await kaisa.reply(await kaisa.order("card", "pair", mistyped))).payload
