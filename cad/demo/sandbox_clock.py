@@ -56,9 +56,10 @@ class SandboxClock(SystemClock):
         super().__init__(lambda: self._timeline.shown, lambda: 0.0)
 
     @classmethod
-    def start(cls, file: Path, rate: float) -> Self:
-        """Begin a timeline at the machine's time, for all who are given the file."""
-        _write(file, Timeline(boot_time(), SystemClock().now(), 1.0).run(boot_time(), rate=rate))
+    def start(cls, file: Path, rate: float, at: float | None = None) -> Self:
+        """Begin a timeline at that moment (Unix seconds; None: the machine's time), for all who are given the file."""
+        real, shown = boot_time(), SystemClock().now() if at is None else at
+        _write(file, Timeline(real, shown, 1.0).run(real, rate=rate))
         return cls(file)
 
     @property

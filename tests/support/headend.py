@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import httpx
 
 from cad import keystore
 from cad.demo.receiver import card_filters
+from cad.demo.sandbox_clock import SandboxClock
 from cards.errors import CardRefusedError, PairedError
 from cards.memory.contents import CardKeys
 from cards.session import CardSession
@@ -97,9 +99,16 @@ bandwidth_kbps = {kbps}
 
 
 class Headend:
-    """The daemon and its neighbours. `start`, `kill` and `stop` act on the daemon alone."""
+    """The daemon and its neighbours. `start`, `kill` and `stop` act on the daemon alone.
 
-    def __init__(self, folder: Path, broker: Mosquitto, multiplexers: list[StrictMultiplexer]) -> None:
+    `begins_at`: the daemon's time when this is made (Unix seconds), which the test then moves by `clock` or `go_to`;
+    None: it has the machine's. Intervals are real under either.
+    """
+
+    def __init__(
+        self, folder: Path, broker: Mosquitto, multiplexers: list[StrictMultiplexer], begins_at: float | None = None
+    ) -> None:
+        self.clock = None if begins_at is None else SandboxClock.start(folder / "clock.json", 1.0, begins_at)
         self.folder = folder
         self.broker = broker
         self.multiplexers = multiplexers
@@ -139,9 +148,12 @@ class Headend:
     def spawn(self, *prefix: str) -> None:
         """Start the daemon and do not wait for it."""
         assert self.process is None
+        daemon = ["cad", "serve", "--config", str(self.config)]
+        if self.clock is not None:
+            daemon = ["cad.demo.sandbox_daemon", str(self.config), str(self.folder / "clock.json")]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [*prefix, sys.executable, "-m", "cad", "serve", "--config", str(self.config)],
+                [*prefix, sys.executable, "-m", *daemon],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -155,7 +167,16 @@ class Headend:
         for mux in self.multiplexers:
             await mux.until(lambda mux=mux: mux.streaming, 60)
 
-    async def until(self, look: Any, what: str, timeout_s: float = 15) -> Any:
+    def now(self) -> float:
+        """The daemon's time."""
+        return time.time() if self.clock is None else self.clock.now()
+
+    def go_to(self, moment: float) -> None:
+        """Move the daemon's clock ahead to a moment, in one jump."""
+        assert self.clock is not None, "begins_at was not given"
+        self.clock.set(advance_s=moment - self.clock.now())
+
+    async def until(self, look: Any, what: str, timeout_s: float = 60) -> Any:
         """Wait until `look()` gives something true; awaits it where it has to."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout_s
@@ -224,6 +245,7 @@ class Viewer:
         path = headend.folder / f"card-{address}-{os.urandom(4).hex()}"
         self.card = SoftwareCard.create(path, address, CardKeys.derive(headend.ladder, address))
         self.put_into(receiver)
+        self.blocked = False  # whether somebody keeps all EMMs from it
         self._seen = [0] * len(headend.multiplexers)
 
     def put_into(self, receiver: int) -> None:
@@ -239,6 +261,8 @@ class Viewer:
 
     def listen(self, multiplexer: int = 0) -> None:
         """Hear what was sent on a multiplexer since the last time."""
+        if self.blocked:
+            return
         filters = card_filters(self.address)
         sections = self.headend.multiplexers[multiplexer].whole_sections
         for section in sections[self._seen[multiplexer] :]:
@@ -250,8 +274,9 @@ class Viewer:
         """Come in only after so many sections were sent."""
         self._seen[multiplexer] = sections
 
-    def opens(self, service: str, at: float, multiplexer: int = 0) -> bool:
-        """Whether the card opens the service at that time (Unix seconds), after what it has heard."""
+    def opens(self, service: str, at: float | None = None, multiplexer: int = 0) -> bool:
+        """Whether the card opens the service at that time (Unix seconds; None: now), after what it has heard."""
+        at = self.headend.now() if at is None else at
         self.listen(multiplexer)
         product = PRODUCTS[service.partition("-")[0]]
         header = EcmHeader(Parity.EVEN, int(at), SERVICES[service], self.headend.calendar.epoch(at))
@@ -264,12 +289,14 @@ class Viewer:
 
 
 @contextlib.asynccontextmanager
-async def headend(folder: Path, multiplexers: int = 2, kbps: int = 200) -> AsyncIterator[Headend]:
-    """A headend whose daemon has not been started."""
+async def headend(
+    folder: Path, multiplexers: int = 2, kbps: int = 200, begins_at: float | None = None
+) -> AsyncIterator[Headend]:
+    """A headend whose daemon has not been started. `begins_at`: see `Headend`."""
     async with contextlib.AsyncExitStack() as stack:
         broker = stack.enter_context(running(folder))
         muxes = [await stack.enter_async_context(StrictMultiplexer(bandwidth_kbps=kbps)) for _ in range(multiplexers)]
-        one = Headend(folder, broker, muxes)
+        one = Headend(folder, broker, muxes, begins_at)
         try:
             yield one
         finally:

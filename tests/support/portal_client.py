@@ -97,6 +97,29 @@ class Portal:
             timeout_s,
         )
 
+    async def answer(self, command: str, timeout_s: float = 60, **body: Any) -> dict[str, Any]:
+        """Send a command, `card assign`, and return what its reply says."""
+        resource, verb = command.split()
+        return dict((await self.reply(await self.order(resource, verb, body), timeout_s=timeout_s)).payload)
+
+    async def committed(self, command: str, **body: Any) -> dict[str, Any]:
+        """Send a command, and return what its reply says, which must be that it is in force."""
+        reply = await self.answer(command, **body)
+        assert (reply["status"], reply["code"]) == ("committed", "ok"), reply
+        return reply
+
+    def facts(self) -> list[dict[str, Any]]:
+        """Facts for the invoice by their number, in order; each has come under one CloudEvents id alone."""
+        told: dict[int, dict[str, Any]] = {}
+        ids: dict[int, str] = {}
+        for one in self.heard:
+            if "/evt/invoice/" in one.topic:
+                number, event_id = one.payload["number"], one.properties["id"]
+                assert ids.setdefault(number, event_id) == event_id, f"fact {number} is told twice"
+                assert told.setdefault(number, one.payload) == one.payload, f"fact {number} has changed"
+        assert len(set(ids.values())) == len(ids), "two facts under one id"
+        return [told[number] for number in sorted(told)]
+
     async def until(self, wanted: Any, timeout_s: float = 10) -> Heard:
         """Wait for a message that is as wanted."""
 

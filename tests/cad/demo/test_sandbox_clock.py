@@ -41,6 +41,11 @@ def test_all_who_share_the_file_see_the_same_time(tmp_path: Path) -> None:
     assert other.suspect is None
 
 
+def test_it_begins_when_it_is_told_to(tmp_path: Path) -> None:
+    clock = SandboxClock.start(tmp_path / "clock", 0.0, at=1_800_000_000.0)
+    assert clock.now() == SandboxClock(tmp_path / "clock").now() == 1_800_000_000.0
+
+
 def test_it_never_goes_back(tmp_path: Path) -> None:
     clock = SandboxClock.start(tmp_path / "clock", 100_000.0)
     fast = [clock.now() for _ in range(50)]
