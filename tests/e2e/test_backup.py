@@ -39,7 +39,7 @@ def highest_version(one: Headend, address: int) -> tuple[int, int]:
     return max((one.version.period, one.version.revision) for one in headers if one.address == address)
 
 
-async def test_a_backup_taken_under_orders_is_put_back_and_cards_follow(tmp_path: Path) -> None:
+async def test_s11_i03_a_backup_taken_under_orders_is_put_back_and_cards_follow(tmp_path: Path) -> None:
     async with headend(tmp_path, multiplexers=1, kbps=1000) as one:
         await one.start()
         first = one.card(FIRST["kaisa"] + 1)

@@ -63,7 +63,7 @@ async def order(kaisa: Portal, resource: str, verb: str, **body: object) -> tupl
     return command, reply
 
 
-async def test_an_order_opens_the_channel_over_multicast_and_a_restart_loses_nothing(
+async def test_s13_an_order_opens_the_channel_over_multicast_and_a_restart_loses_nothing(
     running: tuple[Headend, UdpListener],
 ) -> None:
     one, listener = running

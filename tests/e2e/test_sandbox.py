@@ -1,4 +1,4 @@
-"""C2: `cad demo --portal`: a month in a minute, with the shipped client, down to the cards: ended and renewed."""
+"""C2, C6: `cad demo --portal`, with the shipped client, down to the cards: a month in a minute; paired and unpaired."""
 
 import asyncio
 import json
@@ -79,7 +79,7 @@ async def sandbox(tmp_path: Path) -> AsyncIterator[Sandbox]:
     assert list(tmp_path.glob("cad-sandbox-*")) == []
 
 
-async def test_a_month_in_a_minute(sandbox: Sandbox, tmp_path: Path) -> None:
+async def test_c02_a_month_in_a_minute(sandbox: Sandbox, tmp_path: Path) -> None:
     card, other = sandbox.facts["receivers"][:2]
     settings = PortalSettings(
         operator="demo-telco", outbox=tmp_path / "outbox.db", host="127.0.0.1", port=sandbox.port, repeat_after_s=2
@@ -120,7 +120,7 @@ async def test_a_month_in_a_minute(sandbox: Sandbox, tmp_path: Path) -> None:
         assert sandbox.clock["error"] == "rate is a number"
 
 
-async def test_a_card_is_paired_and_unpaired_in_its_receiver(sandbox: Sandbox, tmp_path: Path) -> None:
+async def test_c06_a_card_is_paired_and_unpaired_in_its_receiver(sandbox: Sandbox, tmp_path: Path) -> None:
     card = sandbox.facts["receivers"][0]
     address = card_number.parse(card)
     settings = PortalSettings(

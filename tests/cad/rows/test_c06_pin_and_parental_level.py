@@ -19,7 +19,7 @@ def takes(card: Viewer, pin: str) -> bool:
 
 
 @pytest.mark.slow
-def test_c6_a_forgotten_pin_is_reset_once_and_the_new_one_stays(headend: HandHeadend) -> None:
+def test_c06_a_forgotten_pin_is_reset_once_and_the_new_one_stays(headend: HandHeadend) -> None:
     headend.done("subscription put", subscription="s", card=A, offer="sport")
     card = headend.card(A).hear()
     card.session.change_pin("0000", "4711")
@@ -37,7 +37,7 @@ def test_c6_a_forgotten_pin_is_reset_once_and_the_new_one_stays(headend: HandHea
     assert takes(card.hear(), "0000"), "another command does"
 
 
-def test_c6_a_reset_that_was_ordered_while_the_card_was_off_is_heard_later(headend: HandHeadend) -> None:
+def test_c06_a_reset_that_was_ordered_while_the_card_was_off_is_heard_later(headend: HandHeadend) -> None:
     card = headend.card(A).hear()
     card.session.change_pin("0000", "4711")
     for _ in range(2):
@@ -46,7 +46,7 @@ def test_c6_a_reset_that_was_ordered_while_the_card_was_off_is_heard_later(heade
     assert takes(card.hear(), "0000"), "on a suspended card too"
 
 
-def test_c6_a_reset_after_a_backup_was_put_back_is_a_new_one(headend: HandHeadend) -> None:
+def test_c06_a_reset_after_a_backup_was_put_back_is_a_new_one(headend: HandHeadend) -> None:
     card = headend.card(A)
     headend.done("card pin-reset", card=A)
     card.hear().session.change_pin("0000", "4711")
@@ -57,7 +57,7 @@ def test_c6_a_reset_after_a_backup_was_put_back_is_a_new_one(headend: HandHeaden
     assert takes(card.hear(), "0000")
 
 
-def test_c6_whoever_gets_the_card_next_finds_the_factorys_pin_and_no_level(headend: HandHeadend) -> None:
+def test_c06_whoever_gets_the_card_next_finds_the_factorys_pin_and_no_level(headend: HandHeadend) -> None:
     headend.done("card parental", card=A, level=12)
     card = headend.card(A).hear()
     card.session.change_pin("0000", "4711")
@@ -68,7 +68,7 @@ def test_c6_whoever_gets_the_card_next_finds_the_factorys_pin_and_no_level(heade
 
 
 @pytest.mark.slow
-def test_c6_the_parental_level_is_on_the_card_and_goes_with_a_replacement(headend: HandHeadend) -> None:
+def test_c06_the_parental_level_is_on_the_card_and_goes_with_a_replacement(headend: HandHeadend) -> None:
     card, new = headend.card(A), headend.card(B)
     for level in (12, 18, 0, 4):
         headend.done("card parental", card=A, level=level)
@@ -82,7 +82,7 @@ def test_c6_the_parental_level_is_on_the_card_and_goes_with_a_replacement(headen
 
 
 @pytest.mark.parametrize("command", ["card pin-reset", "card parental"])
-def test_c6_a_card_that_nobody_has_is_refused(headend: HandHeadend, command: str) -> None:
+def test_c06_a_card_that_nobody_has_is_refused(headend: HandHeadend, command: str) -> None:
     more = {} if command == "card pin-reset" else {"level": 12}
     assert headend.order(command, card=B, **more)["code"] == "unknown_card"
     assert headend.order(command, card=A, operator="kaspnet", **more)["code"] == "unknown_card"
@@ -91,7 +91,7 @@ def test_c6_a_card_that_nobody_has_is_refused(headend: HandHeadend, command: str
     assert headend.order(command, card=A, **more)["code"] == "card_state"
 
 
-def test_c6_rights_stay_as_they_are(headend: HandHeadend) -> None:
+def test_c06_rights_stay_as_they_are(headend: HandHeadend) -> None:
     headend.done("subscription put", subscription="s", card=A, offer="sport")
     rights = headend.view(A).rights
     assert [type(one) for one in rights] == [Right]

@@ -23,7 +23,7 @@ def keys_held(headend: HandHeadend, card: Viewer) -> dict[str, list[int]]:
     return found
 
 
-def test_x3_a_card_has_keys_of_what_was_ordered_for_it_and_of_nothing_else(headend: HandHeadend) -> None:
+def test_x03_a_card_has_keys_of_what_was_ordered_for_it_and_of_nothing_else(headend: HandHeadend) -> None:
     headend.done("card assign", card=B, subscriber="bert")
     headend.done("subscription put", subscription="s-1", card=A, offer="sport")
     headend.done("subscription put", subscription="s-2", card=A, offer="basic")
@@ -33,7 +33,7 @@ def test_x3_a_card_has_keys_of_what_was_ordered_for_it_and_of_nothing_else(heade
 
 
 @pytest.mark.slow
-def test_x3_a_key_comes_with_the_right_and_no_earlier_than_it_must(headend: HandHeadend) -> None:
+def test_x03_a_key_comes_with_the_right_and_no_earlier_than_it_must(headend: HandHeadend) -> None:
     start = headend.now + 40 * DAY_S
     headend.done("subscription put", subscription="s", card=A, offer="sport", starts_at=spell_moment(start))
     card = headend.card(A).hear()
@@ -44,7 +44,7 @@ def test_x3_a_key_comes_with_the_right_and_no_earlier_than_it_must(headend: Hand
     assert keys_held(headend, card.hear())["sport"][0] == 0
 
 
-def test_x3_a_suspended_card_that_hears_has_no_key_left(headend: HandHeadend) -> None:
+def test_x03_a_suspended_card_that_hears_has_no_key_left(headend: HandHeadend) -> None:
     headend.done("subscription put", subscription="s", card=A, offer="sport")
     card = headend.card(A).hear()
     assert "sport" in keys_held(headend, card)
@@ -52,7 +52,7 @@ def test_x3_a_suspended_card_that_hears_has_no_key_left(headend: HandHeadend) ->
     assert keys_held(headend, card.hear()) == {}
 
 
-def test_x3_a_card_whose_emms_are_blocked_gets_no_key_of_the_next_epochs(headend: HandHeadend) -> None:
+def test_x03_a_card_whose_emms_are_blocked_gets_no_key_of_the_next_epochs(headend: HandHeadend) -> None:
     headend.done("subscription put", subscription="s", card=A, offer="sport")
     card = headend.card(A).hear()
     headend.done("subscription end", subscription="s")
@@ -62,7 +62,7 @@ def test_x3_a_card_whose_emms_are_blocked_gets_no_key_of_the_next_epochs(headend
     assert keys_held(headend, card.hear()) == {}
 
 
-def test_x3_who_has_chosen_out_of_a_mix_has_no_key_of_the_rest(headend: HandHeadend) -> None:
+def test_x03_who_has_chosen_out_of_a_mix_has_no_key_of_the_rest(headend: HandHeadend) -> None:
     names = {"fi": "kaksi"}
     headend.done("offer put", offer="mix", kind="mix", names=names, products=["basic", "sport", "film"], choose=2)
     headend.done("subscription put", subscription="m", card=A, offer="mix", choice=["film", "basic"])

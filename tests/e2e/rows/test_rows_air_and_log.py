@@ -60,7 +60,7 @@ async def on_air(kaisa: Portal, command: str, multiplexes: int = 2) -> None:
     )
 
 
-async def test_c1_short_sections_that_receivers_filter_by_address(running: Headend) -> None:
+async def test_c01_short_sections_that_receivers_filter_by_address(running: Headend) -> None:
     mine, neighbour, far = FIRST["kaisa"], FIRST["kaisa"] + 1, FIRST["kaisa"] + 5_000
     async with portal(running.broker, "kaisa") as kaisa:
         for address in (mine, neighbour, far):
@@ -109,7 +109,7 @@ async def test_c1_short_sections_that_receivers_filter_by_address(running: Heade
         }
 
 
-async def test_c4_recall_sends_everything_again_at_once_to_a_card_that_heard_nothing(running: Headend) -> None:
+async def test_c04_recall_sends_everything_again_at_once_to_a_card_that_heard_nothing(running: Headend) -> None:
     number = card_number.spell(FIRST["kaisa"])
     async with portal(running.broker, "kaisa") as kaisa:
         await customer(kaisa, number, "sport", "film")
@@ -131,7 +131,7 @@ async def test_c4_recall_sends_everything_again_at_once_to_a_card_that_heard_not
         assert reply["on_air_by"] is not None
 
 
-async def test_c9_each_multiplex_is_sent_what_it_allocates_whatever_was_asked_for(running: Headend) -> None:
+async def test_c09_each_multiplex_is_sent_what_it_allocates_whatever_was_asked_for(running: Headend) -> None:
     slow, fast = running.multiplexers
     async with portal(running.broker, "kaisa") as kaisa:
         numbers = [card_number.spell(FIRST["kaisa"] + one) for one in range(40)]

@@ -69,7 +69,7 @@ async def test_s15_a_stolen_card_goes_dark_and_its_replacement_opens(running: He
         ]
 
 
-async def test_s18_c6_a_paired_card_opens_in_its_receiver_and_in_no_other(running: Headend) -> None:
+async def test_s18_c06_a_paired_card_opens_in_its_receiver_and_in_no_other(running: Headend) -> None:
     card = running.card(FIRST["kaisa"])
     async with portal(running.broker, "kaisa") as kaisa:
         await customer(kaisa, card.number)
@@ -103,7 +103,7 @@ async def test_s18_c6_a_paired_card_opens_in_its_receiver_and_in_no_other(runnin
         await running.until(lambda: fresh.opens("sport-1", time.time()), "the channel to open anywhere")
 
 
-async def test_c6_a_pin_is_reset_and_a_parental_level_set_over_the_air(running: Headend) -> None:
+async def test_c06_a_pin_is_reset_and_a_parental_level_set_over_the_air(running: Headend) -> None:
     card = running.card(FIRST["kaisa"])
     async with portal(running.broker, "kaisa") as kaisa:
         await customer(kaisa, card.number)
@@ -151,7 +151,7 @@ async def test_s12_s17_a_promise_to_pay_opens_at_once_and_closes_by_itself(runni
 
 
 @pytest.mark.slow
-async def test_s10_facts_come_once_though_the_daemon_is_killed_at_their_moment(running: Headend) -> None:
+async def test_s10_facts_come_once_though_the_daemon_is_killed_at_their_moments(running: Headend) -> None:
     card = running.card(FIRST["kaisa"])
     async with portal(running.broker, "kaisa") as kaisa:
         await customer(kaisa, card.number)

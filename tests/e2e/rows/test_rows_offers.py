@@ -97,7 +97,7 @@ def next_month(spelt: str) -> str:
     return datetime(year, month, 1, tzinfo=HELSINKI).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-async def test_s3_s6_a_catalogue_is_loaded_listed_ordered_and_withdrawn(running: Headend) -> None:
+async def test_s03_s06_a_catalogue_is_loaded_listed_ordered_and_withdrawn(running: Headend) -> None:
     assert await load(running, CATALOGUE) == {"sport": "new", "mix-1": "new", "both": "new"}
     code, shown = await cad(running, "offer", "list", "--operator", "kaisa", "--language", "fi")
     lines = [" ".join(line.split()) for line in shown.splitlines()]
@@ -125,7 +125,7 @@ async def test_s3_s6_a_catalogue_is_loaded_listed_ordered_and_withdrawn(running:
         await running.until(lambda: card.opens("film-1", time.time()), "what the offer has now")
 
 
-async def test_s7_s8_a_choice_opens_and_is_changed_once_and_upgraded(running: Headend) -> None:
+async def test_s07_s08_a_choice_opens_and_is_changed_once_and_upgraded(running: Headend) -> None:
     await load(running, CATALOGUE)
     card = running.card(FIRST["kaisa"])
     mine: dict[str, Any] = {"subscription": "s", "card": card.number, "offer": "mix-1"}

@@ -41,7 +41,7 @@ def spelt(moment: float) -> str:
     return datetime.fromtimestamp(int(moment), UTC).isoformat().replace("+00:00", "Z")
 
 
-async def test_s1_s19_the_reply_names_the_card_and_what_is_missing_is_said(running: Headend) -> None:
+async def test_s01_s19_the_reply_names_the_card_and_what_is_missing_is_said(running: Headend) -> None:
     one, two, none = (running.card(FIRST["kaisa"] + place) for place in range(3))
     async with portal(running.broker, "kaisa") as kaisa:
         await offer(kaisa, "sport")
@@ -64,7 +64,7 @@ async def test_s1_s19_the_reply_names_the_card_and_what_is_missing_is_said(runni
         assert not one.opens("film-1", time.time())
 
 
-async def test_s2_s5_a_chosen_start_and_an_end_that_can_be_looked_up(running: Headend) -> None:
+async def test_s02_s05_a_chosen_start_and_an_end_that_can_be_looked_up(running: Headend) -> None:
     card = running.card(FIRST["kaisa"])
     async with portal(running.broker, "kaisa") as kaisa:
         await offer(kaisa, "sport")
@@ -87,7 +87,7 @@ async def test_s2_s5_a_chosen_start_and_an_end_that_can_be_looked_up(running: He
         assert set(shown) == {"later", "now"}
 
 
-async def test_s9_what_the_customer_cannot_end_customer_service_ends(running: Headend) -> None:
+async def test_s09_what_the_customer_cannot_end_customer_service_ends(running: Headend) -> None:
     card = running.card(FIRST["kaisa"])
     async with portal(running.broker, "kaisa") as kaisa:
         await offer(kaisa, "sport", ended_by="customer-service")
@@ -101,7 +101,7 @@ async def test_s9_what_the_customer_cannot_end_customer_service_ends(running: He
         await running.until(lambda: not card.opens("sport-1", time.time()), "the channel to close", 30)
 
 
-async def test_c7_s14_a_card_is_lent_changed_and_returned_by_legal_moves_only(running: Headend) -> None:
+async def test_c07_s14_a_card_is_lent_changed_and_returned_by_legal_moves_only(running: Headend) -> None:
     old, new = running.card(FIRST["kaisa"]), running.card(FIRST["kaisa"] + 1)
 
     async def state(number: str) -> str:

@@ -77,7 +77,7 @@ async def metric(one: Headend, begins: str) -> list[float]:
     return [float(line.rpartition(" ")[2]) for line in lines if line.startswith(begins)]
 
 
-async def test_s4_x2_an_order_is_on_the_air_and_visible_when_its_reply_said(tmp_path: Path) -> None:
+async def test_s04_x02_an_order_is_on_the_air_and_visible_when_its_reply_said(tmp_path: Path) -> None:
     async with running(tmp_path, 200) as one, portal(one.broker, "kaisa") as kaisa:
         card, mux = one.card(FIRST["kaisa"]), one.multiplexers[0]
         await committed(kaisa, "offer put", **SPORT, rev=1, products=["sport"])
@@ -101,7 +101,7 @@ async def test_s4_x2_an_order_is_on_the_air_and_visible_when_its_reply_said(tmp_
         assert await metric(one, "cad_promise_worst_miss_seconds{") == []
 
 
-async def test_m2_c13_single_orders_pass_a_mass_change_and_every_promise_is_kept(tmp_path: Path) -> None:
+async def test_m02_c13_single_orders_pass_a_mass_change_and_every_promise_is_kept(tmp_path: Path) -> None:
     async with (
         running(tmp_path, 20) as one,
         portal(one.broker, "kaisa") as kaisa,
@@ -138,7 +138,9 @@ async def test_m2_c13_single_orders_pass_a_mass_change_and_every_promise_is_kept
         assert await metric(one, 'cad_promises_total{operator="other",outcome="missed"') == []
 
 
-async def test_x2_where_the_bandwidth_does_not_suffice_the_reply_says_so_and_an_alarm_is_raised(tmp_path: Path) -> None:
+async def test_x02_where_the_bandwidth_does_not_suffice_the_reply_says_so_and_an_alarm_is_raised(
+    tmp_path: Path,
+) -> None:
     async with running(tmp_path, 200) as one, portal(one.broker, "kaisa") as kaisa:
         mux = one.multiplexers[0]
         await subscribers(kaisa)

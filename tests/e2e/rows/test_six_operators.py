@@ -141,7 +141,7 @@ async def order(one: Portal, card: Viewer, name: str, offer: Offer, chance: rand
     return channels(chosen)
 
 
-async def test_each_card_opens_exactly_what_its_operator_sold_it(tmp_path: Path) -> None:
+async def test_s03_s07_each_card_opens_exactly_what_its_operator_sold_it(tmp_path: Path) -> None:
     chance = random.Random(3107)
     async with headend(tmp_path, multiplexers=1) as running:
         running.write_settings(settings)
