@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from protocol import card_number
+from tests.support.hand_headend import at
 from tests.support.headend import FIRST, Headend, headend
 from tests.support.portal_client import Portal, portal
 
@@ -36,12 +38,6 @@ async def customer(kaisa: Portal, number: str) -> None:
     await committed(kaisa, "subscription put", subscription="s-1", rev=1, card=number, offer="sport")
 
 
-def facts(kaisa: Portal) -> list[dict[str, Any]]:
-    """Facts as the portal keeps them: by their number, in order."""
-    told = {one.payload["number"]: one.payload for one in kaisa.heard if "/evt/invoice/" in one.topic}
-    return [told[number] for number in sorted(told)]
-
-
 def spelt(moment: float) -> str:
     return datetime.fromtimestamp(int(moment), UTC).isoformat()
 
@@ -61,7 +57,7 @@ async def test_s15_a_stolen_card_goes_dark_and_its_replacement_opens(running: He
         found = (await running.ask(f"/v1/explain/{old.number}", channel="sport-1")).json()
         assert (found["channel"]["code"], found["replaced_by"]) == ("card_replaced", new.number)
         await kaisa.until(lambda one: one.topic.endswith("/evt/invoice/card-replaced"))
-        assert [one["fact"] for one in facts(kaisa)] == [
+        assert [one["fact"] for one in kaisa.facts()] == [
             "card-issued",
             "service-started",
             "card-reported",
@@ -151,25 +147,62 @@ async def test_s12_s17_a_promise_to_pay_opens_at_once_and_closes_by_itself(runni
 
 
 @pytest.mark.slow
-async def test_s10_facts_come_once_though_the_daemon_is_killed_at_their_moments(running: Headend) -> None:
-    card = running.card(FIRST["kaisa"])
-    async with portal(running.broker, "kaisa") as kaisa:
-        await customer(kaisa, card.number)
-        begins, ends = int(time.time()) + 2, int(time.time()) + 4
-        window = {"starts_at": spelt(begins), "ends_at": spelt(ends)}
-        await committed(kaisa, "subscription put", subscription="s-2", rev=1, card=card.number, offer="sport", **window)
-        await asyncio.sleep(max(0.0, begins + 0.5 - time.time()))
-        running.kill()
-        await asyncio.sleep(max(0.0, ends + 0.5 - time.time()))
-        await running.start()
-        await kaisa.until(lambda one: one.topic.endswith("/service-ended") and one.payload["subscription"] == "s-2", 20)
-        running.kill()
-        await running.start()
-        await committed(kaisa, "invoice replay", since=spelt(begins))
-        mine = [(one["fact"], one["at"]) for one in facts(kaisa) if one["subscription"] == "s-2"]
-        assert mine == [
-            ("service-started", spelt(begins).replace("+00:00", "Z")),
-            ("service-ended", spelt(ends).replace("+00:00", "Z")),
-        ]
-        numbers = [one["number"] for one in facts(kaisa)]
-        assert numbers == list(range(1, len(numbers) + 1))
+async def test_s10_facts_come_once_though_the_daemon_is_killed_at_their_moments(tmp_path: Path) -> None:
+    begins, ends = at("2027-01-21 18:00"), at("2027-01-22 18:00")
+    async with headend(tmp_path, multiplexers=1, begins_at=at("2027-01-20 12:00")) as one:
+        await one.start()
+        first, second, third = (card_number.spell(FIRST["kaisa"] + place) for place in range(3))
+        async with portal(one.broker, "kaisa") as kaisa:
+            await customer(kaisa, first)
+            await kaisa.committed("card assign", card=second, rev=1, subscriber="customer")
+            moved = {"subscription": "s-1", "rev": 2, "card": second, "offer": "sport"}
+            await kaisa.committed("subscription put", **moved)
+            window = {"starts_at": spelt(begins), "ends_at": spelt(ends)}
+            await kaisa.committed("subscription put", subscription="s-2", rev=1, card=second, offer="sport", **window)
+            await kaisa.committed("card suspend", card=second, rev=2, reason="unpaid")
+            await kaisa.committed("card reopen", card=second, rev=3)
+            await kaisa.committed("card replace", card=second, rev=4, replacement=third, reason="new model")
+            one.go_to(begins)
+            await asyncio.sleep(0.5)
+            one.kill()
+            await one.start()
+            await told(kaisa, "service-started", "s-2")
+            one.kill()
+            one.go_to(ends + 3600)
+            await one.start()
+            await told(kaisa, "service-ended", "s-2")
+            one.kill()
+            await one.start()
+            known = len(kaisa.facts())
+            await kaisa.committed("invoice replay", since="2027-01-01T00:00:00Z")
+
+            def all_twice() -> bool:
+                numbers = [one.payload["number"] for one in kaisa.heard if "/evt/invoice/" in one.topic]
+                return all(numbers.count(number) > 1 for number in range(1, known + 1))
+
+            await one.until(all_twice, "all to be told again")
+            facts = kaisa.facts()
+            assert [(fact["fact"], fact["card"]) for fact in facts] == [
+                ("card-issued", first),
+                ("service-started", first),
+                ("card-issued", second),
+                ("service-moved", second),
+                ("service-suspended", second),
+                ("service-reopened", second),
+                ("card-replaced", second),
+                ("service-started", third),
+                ("service-ended", third),
+            ]
+            assert [fact["number"] for fact in facts] == list(range(1, 10))
+            assert [(fact["subscription"], fact["at"]) for fact in facts[-2:]] == [
+                ("s-2", spelt(begins).replace("+00:00", "Z")),
+                ("s-2", spelt(ends).replace("+00:00", "Z")),
+            ]
+            assert (facts[3]["previous"], facts[6]["replacement"]) == (first, third)
+
+
+async def told(kaisa: Portal, fact: str, subscription: str) -> None:
+    """Wait until the portal has heard a fact of a subscription."""
+    await kaisa.until(
+        lambda one: one.topic.endswith(f"/invoice/{fact}") and one.payload["subscription"] == subscription, 60
+    )

@@ -1,5 +1,6 @@
 """S1, S2, S5, S9, S14, S19, C7 through daemon, broker and multiplexer: what a portal hears, what the card opens."""
 
+import json
 import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
@@ -99,6 +100,12 @@ async def test_s09_what_the_customer_cannot_end_customer_service_ends(running: H
         assert card.opens("sport-1", time.time())
         await committed(kaisa, "subscription end", subscription="s", rev=3, authority="customer-service")
         await running.until(lambda: not card.opens("sport-1", time.time()), "the channel to close", 30)
+    records = [json.loads(line) for line in (await running.ask("/v1/audit/export")).text.splitlines()]
+    ends = [one for one in records if one["kind"] == "command" and one["verb"] == "end"]
+    assert [(one["operator"], one["code"], one["body"].get("authority")) for one in ends] == [
+        ("kaisa", "needs_authority", None),
+        ("kaisa", "ok", "customer-service"),
+    ]
 
 
 async def test_c07_s14_a_card_is_lent_changed_and_returned_by_legal_moves_only(running: Headend) -> None:
@@ -116,19 +123,36 @@ async def test_c07_s14_a_card_is_lent_changed_and_returned_by_legal_moves_only(r
         await running.until(lambda: old.opens("sport-1", time.time()), "the channel to open", 30)
         other = await answer(kaisa, "card assign", card=old.number, rev=2, subscriber="bertil")
         assert other["code"] == "card_in_use"
-        await committed(kaisa, "card report", card=old.number, rev=3, condition="defective")
+        await committed(kaisa, "card report", card=old.number, rev=3, condition="lost")
+        assert await state(old.number) == "lost"
+        await running.until(lambda: not old.opens("sport-1", time.time()), "the lost card to close", 30)
+        await committed(kaisa, "card reopen", card=old.number, rev=4)
+        assert await state(old.number) == "active"
+        await running.until(lambda: old.opens("sport-1", time.time()), "the card that was found to open", 30)
+        await committed(kaisa, "card report", card=old.number, rev=5, condition="defective")
         assert await state(old.number) == "defective"
-        await committed(kaisa, "card replace", card=old.number, rev=4, replacement=new.number)
+        await committed(kaisa, "card reopen", card=old.number, rev=6)
+        assert await state(old.number) == "defective", "only a lost card is opened again"
+        await committed(kaisa, "card replace", card=old.number, rev=7, replacement=new.number)
         await running.until(lambda: new.opens("sport-1", time.time()), "the new card to open", 30)
         await running.until(lambda: not old.opens("sport-1", time.time()), "the old card to close", 30)
         assert (await state(old.number), await state(new.number)) == ("replaced", "active")
-        await committed(kaisa, "card return", card=old.number, rev=5)
+        await committed(kaisa, "card return", card=old.number, rev=8)
         assert await state(old.number) == "returned"
-        await committed(kaisa, "card blacklist", card=old.number, rev=6)
+        await committed(kaisa, "card blacklist", card=old.number, rev=9)
         for command in ("card reopen", "card assign", "card report"):
             more = {"subscriber": "anna"} if command == "card assign" else {}
             more |= {"condition": "lost"} if command == "card report" else {}
-            refused = await answer(kaisa, command, card=old.number, rev=7, **more)
+            refused = await answer(kaisa, command, card=old.number, rev=10, **more)
             assert refused["status"] == "rejected", (command, refused)
         assert await state(old.number) == "blacklisted"
         assert not old.opens("sport-1", time.time())
+
+        refused = await answer(kaisa, "card release", card=new.number, rev=1)
+        assert refused["code"] == "card_has_subscriptions"
+        await committed(kaisa, "subscription end", subscription="s", rev=2)
+        await committed(kaisa, "card release", card=new.number, rev=1)
+        assert await state(new.number) == "stock"
+        await running.until(lambda: not new.opens("sport-1", time.time()), "the card in stock to be dark", 30)
+        await committed(kaisa, "card assign", card=new.number, rev=2, subscriber="bertil")
+        assert await state(new.number) == "assigned"

@@ -23,8 +23,10 @@ FILM = {"offer": "film", "rev": 1, "kind": "channel", "names": {"fi": "Elokuva"}
 
 
 @asynccontextmanager
-async def running(folder: Path, kbps: int) -> AsyncIterator[Headend]:
+async def running(folder: Path, kbps: int, weight: float = 1.0) -> AsyncIterator[Headend]:
+    """A running headend; `weight` is that of the operator `kaisa`."""
     async with headend(folder, multiplexers=1, kbps=kbps) as one:
+        one.write_settings(lambda text: text.replace('id = "kaisa"\n', f'id = "kaisa"\nweight = {weight}\n'))
         await one.start()
         yield one
 
@@ -141,9 +143,17 @@ async def test_m02_c13_single_orders_pass_a_mass_change_and_every_promise_is_kep
 async def test_x02_where_the_bandwidth_does_not_suffice_the_reply_says_so_and_an_alarm_is_raised(
     tmp_path: Path,
 ) -> None:
-    async with running(tmp_path, 200) as one, portal(one.broker, "kaisa") as kaisa:
+    # With so little weight, what is left for the operator's own cards at the lower rate lasts for hours.
+    async with running(tmp_path, 200, weight=0.01) as one, portal(one.broker, "kaisa") as kaisa:
         mux = one.multiplexers[0]
         await subscribers(kaisa)
+
+        async def hours_kept(kaisa: int, other: int) -> bool:
+            begins = 'cad_condition_ok{condition="hour",subject='
+            found = [await metric(one, f'{begins}"{operator}"}}') for operator in ("kaisa", "other")]
+            return found == [[kaisa], [other]]
+
+        await one.until(lambda: hours_kept(1, 1), "the hour to be kept for all")
         mux.allocate(4)
 
         async def slow() -> bool:
@@ -158,4 +168,5 @@ async def test_x02_where_the_bandwidth_does_not_suffice_the_reply_says_so_and_an
             return await metric(one, 'cad_condition_ok{condition="rate",subject="mux-0"}') == [0]
 
         await one.until(alarmed, "the alarm to be raised")
+        await one.until(lambda: hours_kept(0, 1), "the alarm that the hour is at risk, for that operator alone")
         assert await metric(one, "cad_shortfall{") == [1]

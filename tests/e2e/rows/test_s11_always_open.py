@@ -102,6 +102,14 @@ async def test_s11_no_maintenance_stops_orders_from_being_taken(tmp_path: Path) 
                 await asyncio.sleep(0.5)
                 one.spawn()
                 await one.until(one.is_ready, "the daemon to have brought its tables up to date", 60)
+            card = one.card(FIRST["kaisa"] + 9_000)
+            await kaisa.committed(
+                "offer put", offer="sport", rev=1, kind="channel", names={"fi": "Urheilu"}, products=["sport"]
+            )
+            await kaisa.committed("card assign", card=card.number, rev=1, subscriber="anna")
+            assert not card.opens("sport-1")
+            await kaisa.committed("subscription put", subscription="s", rev=1, card=card.number, offer="sport")
+            await one.until(lambda: card.opens("sport-1"), "what is ordered after all that to open")
 
 
 async def reloaded(one: Headend) -> None:
