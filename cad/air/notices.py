@@ -60,7 +60,7 @@ def emms_to_ranges(
 
 
 def emms_to_cards(message: OnAirMessage, cards: Iterable[tuple[int, int]], sealer: NoticeSealer) -> Iterator[Emm]:
-    """Seal a message for cards, (address, key version) rising: named ones singly, those with an offer by the group."""
+    """Seal a message for cards, (address, key version) rising: named ones singly, all others by the group."""
     if message.cards is not None:
         for address, version in cards:
             yield sealer.to_card(address, version, message.number, message.content)
@@ -139,13 +139,14 @@ class NoticeBoard:
         """Every message on the air or to come, as `cad message list` shows it."""
         now = self._clock.now()
         networks = self._networks()
+        regions = {(network.id, one.number): one.id for network in self._settings().networks for one in network.regions}
         return [
             {
                 "network": name,
                 "operator": message.operator,
                 "message": message.message,
                 "number": message.number,
-                "to": _spell_recipients(message),
+                "to": _spell_recipients(message, regions.get((name, message.region or 0))),
                 "emms": emms,
                 "starts_at": clocks.spell(message.starts_at),
                 "ends_at": clocks.spell(message.ends_at),
@@ -187,7 +188,9 @@ class NoticeBoard:
                 self._metrics.messages_active.labels(message.operator).inc()
 
 
-def _spell_recipients(message: OnAirMessage) -> str:
+def _spell_recipients(message: OnAirMessage, region: str | None) -> str:
+    if message.region is not None:
+        return f"cards in region {region or message.region}"
     if message.cards is None:
         return "all cards" if message.everyone else "cards with an offer"
     if len(message.cards) == 1:

@@ -312,11 +312,11 @@ class Ledger:
 
     async def message_cards(self, message: OnAirMessage) -> list[tuple[int, int]]:
         """Return (address, key version) of the cards that a message is for at present, rising; not for `everyone`."""
-        if message.offer_id is None:
+        if message.cards is not None:
             return await self._run(self._store.read, lambda held: messages.named(held, message))
-        now, after, blocks = self._clock.now(), 0, list[list[tuple[int, int, int]]]()
+        now, after, blocks = self._clock.now(), -1, list[list[tuple[int, int, int]]]()
         while block := await self._run(
-            self._store.read, lambda held, at=after: messages.holders(held, message, now, at, CHANGES_STEP)
+            self._store.read, lambda held, at=after: messages.next_cards(held, message, now, at, CHANGES_STEP)
         ):
             after = block[-1][0]
             blocks.append(block)

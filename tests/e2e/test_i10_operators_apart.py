@@ -7,6 +7,7 @@ import asyncio
 import json
 import sys
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -22,6 +23,7 @@ from cad.frame.health import Health
 from cad.frame.metrics import Metrics
 from cad.http.app import public_app
 from cad.http.stock import Claim, LedgerDesk, Reservation
+from cad.ledger.model import Grants
 from cad.technicians.app import technicians_app
 from protocol.card_number import spell
 from protocol.portal.commands.parsing import COMMANDS
@@ -30,7 +32,7 @@ from protocol.portal.documents.samples import CARD, OTHER_CARD
 from tests.support.broker import SHIPPED, Mosquitto, running
 from tests.support.eventually import eventually
 from tests.support.headend import FIRST, Headend, headend
-from tests.support.order_desk import OrderDesk, mqtt_settings, order_desk
+from tests.support.order_desk import GRANTS, OrderDesk, mqtt_settings, order_desk
 from tests.support.portal_client import Portal, portal
 from tests.support.technician import KAISA, OTHER, FieldHeadend, field_headend
 
@@ -41,12 +43,16 @@ ROBBED, THIEF = "karjaa", "kaspnet"
 THEIRS, OWN = spell(7), spell(1007)
 SUBSCRIBER: Final = "customer-whom-nobody-else-knows"
 OPEN: Final = "pattern readwrite #\n"
+REGIONS: Final = {ROBBED: {"coast": 7, "islands": 9}, THIEF: {"coast": 7}}
+WITH_REGIONS: Final = Grants({name: replace(GRANTS.operators[name], regions=REGIONS[name]) for name in REGIONS})
+"""Both have cards on the coast; the islands are in another network, which is the robbed's alone."""
 REFUSALS: Final = {
     "unknown_card",
     "unknown_offer",
     "unknown_subscription",
     "unknown_snapshot",
     "unknown_message",
+    "unknown_region",
     "not_granted",
 }
 NAMES_NOTHING: Final = {("invoice", "replay"), ("snapshot", "request")}
@@ -94,20 +100,20 @@ class Scene:
 @pytest.fixture
 async def scene(broker: Mosquitto, tmp_path: Path) -> AsyncIterator[Scene]:
     async with (
-        order_desk(tmp_path / "state", mqtt_settings(broker)) as desk,
+        order_desk(tmp_path / "state", mqtt_settings(broker), grants=WITH_REGIONS) as desk,
         portal(broker, ROBBED) as robbed,
         portal(broker, THIEF) as thief,
     ):
         offer = {"offer": "sport", "rev": 1, "kind": "channel", "names": {"fi": "U"}, "products": ["sport", "film"]}
         await robbed.reply(await robbed.order("offer", "put", offer), "committed")
-        card = {"card": THEIRS, "rev": 1, "subscriber": SUBSCRIBER}
+        card = {"card": THEIRS, "rev": 1, "subscriber": SUBSCRIBER, "region": "coast"}
         await robbed.reply(await robbed.order("card", "assign", card), "committed")
         order = {"subscription": "s-1001", "rev": 1, "card": THEIRS, "offer": "sport"}
         await robbed.reply(await robbed.order("subscription", "put", order), "committed")
         await robbed.reply(await robbed.order("snapshot", "request", {}, "their-snapshot"), "committed")
         message = {"message": "m-1001", "rev": 1, "card": THEIRS, "text": {"fi": "Hei"}}
         await robbed.reply(await robbed.order("card", "message", message), "committed")
-        card = {"card": OWN, "rev": 1, "subscriber": "mine"}
+        card = {"card": OWN, "rev": 1, "subscriber": "mine", "region": "coast"}
         await thief.reply(await thief.order("card", "assign", card), "committed")
         yield Scene(broker, desk, robbed, thief)
 
@@ -125,7 +131,8 @@ def attempts(resource: str, verb: str) -> list[dict[str, Any]]:
     if "rev" not in example:
         del whole["rev"]
     if "to" in whole:
-        return [whole | {"to": to} for to in ({"cards": [THEIRS]}, {"cards": [OWN, THEIRS]}, {"offer": "sport"})]
+        others = ({"cards": [THEIRS]}, {"cards": [OWN, THEIRS]}, {"offer": "sport"}, {"region": "islands"})
+        return [whole | {"to": to} for to in others]
     text = json.dumps(whole)
     theirs = json.loads(text.replace(CARD, THEIRS).replace(OTHER_CARD, spell(8)))
     own_card = json.loads(text.replace(CARD, OWN).replace(OTHER_CARD, THEIRS))
@@ -160,6 +167,21 @@ async def test_an_offer_of_the_same_name_is_another_offer(scene: Scene) -> None:
     order = {"subscription": "s-1001", "rev": 99, "card": OWN, "offer": "sport"}
     await scene.thief.reply(await scene.thief.order("subscription", "put", order), "committed")
     assert await scene.theirs() == before
+
+
+async def test_a_message_to_a_region_is_for_ones_own_cards_there(scene: Scene) -> None:
+    for who, name in ((scene.robbed, ROBBED), (scene.thief, THIEF)):
+        for verb, body in (("put", {"text": {"fi": "Hei"}}), ("fingerprint", {})):
+            command = {"message": f"{verb}-{name}", "rev": 1, "to": {"region": "coast"}} | body
+            await who.reply(await who.order("message" if verb == "put" else "card", verb, command), "committed")
+    ledger = scene.desk.ledger
+    cards = {one.message: await ledger.message_cards(one) for one in await ledger.messages([ROBBED, THIEF])}
+    assert cards.pop("m-1001") == [(7, 1)]
+    assert cards == {
+        f"{verb}-{name}": [(address, 1)]
+        for verb in ("put", "fingerprint")
+        for name, address in ((ROBBED, 7), (THIEF, 1007))
+    }
 
 
 async def test_no_ecm_of_a_service_that_was_not_granted_is_opened_by_an_event_of_ones_own(scene: Scene) -> None:

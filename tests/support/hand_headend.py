@@ -40,7 +40,9 @@ GRANTS = Grants(
         "karjaa": OperatorGrant(
             "south", PRODUCTS, ((0, 999),), ("mux-1",), "Europe/Helsinki", EVENTS, {"news": 101}, REGIONS
         ),
-        "kaspnet": OperatorGrant("south", {"sport": 2}, ((1000, 1999),), ("mux-1",), "Europe/Helsinki", EVENTS),
+        "kaspnet": OperatorGrant(
+            "south", {"sport": 2}, ((1000, 1999),), ("mux-1",), "Europe/Helsinki", EVENTS, regions=REGIONS
+        ),
     }
 )
 NUMBERS = tuple(card_number.spell(address) for address in range(10))
@@ -172,9 +174,9 @@ class HandHeadend:
         return sections
 
     def _recipients(self, one: messages.OnAirMessage) -> list[tuple[int, int]]:
-        if one.offer_id is None:
+        if one.cards is not None:
             return self.store.read(lambda held: messages.named(held, one))
-        found = self.store.read(lambda held: messages.holders(held, one, float(self.now), 0, 10_000))
+        found = self.store.read(lambda held: messages.next_cards(held, one, float(self.now), -1, 10_000))
         return messages.cards_of([found])
 
     def card(self, number: str, receiver: int = 1) -> "Viewer":

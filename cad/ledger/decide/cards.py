@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from cad.ledger.decide.common import NOTHING_TO_SEND, Context, own_card, stale, unknown_card
+from cad.ledger.decide.common import NOTHING_TO_SEND, Context, own_card, stale, unknown_card, unknown_region
 from cad.ledger.decide.lifecycle import IN_HANDS, Move, go, legal
 from cad.ledger.model import ACTIVE, ASSIGNED, BLACKLISTED, LOST, OPEN_STATES, RETURNED, STOCK
 from cad.ledger.records import CardRow, Decision, Fact
@@ -56,12 +56,7 @@ def region_of(command: CardAssign | CardRegion, context: Context) -> int | Decis
     if command.region is None:
         return None
     number = context.grant.regions.get(command.region)
-    if number is None:
-        known = ", ".join(context.grant.regions) or "none"
-        return Decision(
-            Code.UNKNOWN_REGION, f"there is no region {command.region}; there is: {known}", card=command.card
-        )
-    return number
+    return unknown_region(command.region, context, command.card) if number is None else number
 
 
 def suspend(command: CardSuspend, state: WorkingSet, context: Context) -> Decision:

@@ -36,6 +36,12 @@ def unknown_card(address: int) -> Decision:
     return Decision(Code.UNKNOWN_CARD, "no card of yours has this number; assign it first", card=address)
 
 
+def unknown_region(slug: str, context: Context, card: int | None = None) -> Decision:
+    """Refuse a region that the operator's network does not have."""
+    known = ", ".join(context.grant.regions) or "none"
+    return Decision(Code.UNKNOWN_REGION, f"there is no region {slug}; there is: {known}", card=card)
+
+
 def stale(rev: int, newest: int, card: int | None) -> Decision | None:
     """Refuse a `rev` that is not above the newest one taken; None when it is."""
     if rev > newest:

@@ -3,7 +3,7 @@
 import json
 from typing import Final
 
-from cad.ledger.decide.common import NOTHING_TO_SEND, Context, own_card, stale, unknown_card
+from cad.ledger.decide.common import NOTHING_TO_SEND, Context, own_card, stale, unknown_card, unknown_region
 from cad.ledger.model import BLACKLISTED, DAY_S, RETURNED, STOCK
 from cad.ledger.records import Decision, MessageRow
 from cad.ledger.working import WorkingSet
@@ -94,6 +94,8 @@ def _refuse(to: Recipients, command: AnyMessage, state: WorkingSet, context: Con
             return Decision(Code.CARD_BLACKLISTED, text(Code.CARD_BLACKLISTED), card=address)
     if to.offer is not None and (context.operator, to.offer) not in state.offers:
         return Decision(Code.UNKNOWN_OFFER, f"you have no offer named {to.offer}")
+    if to.region is not None and to.region not in context.grant.regions:
+        return unknown_region(to.region, context)
     service = command.service if isinstance(command, CardFingerprint) else None
     if service is not None and service not in context.grant.services:
         return Decision(Code.UNKNOWN_SERVICE, f"no product of yours has a service named {service}")
@@ -127,9 +129,11 @@ def _notice(command: AnyMessage, start: int, end: int, context: Context) -> Noti
 
 
 def _spell(to: Recipients, state: WorkingSet, context: Context) -> str:
-    """Spell recipients in one way; an offer by its row number, which stays when it is put anew."""
+    """Spell recipients in one way: an offer by its row number, which stays when it is put anew, a region by its own."""
     if to.cards is not None:
         return json.dumps({"cards": sorted(to.cards)})
     if to.offer is not None:
         return json.dumps({"offer": state.offers[context.operator, to.offer].id})
+    if to.region is not None:
+        return json.dumps({"region": context.grant.regions[to.region]})
     return json.dumps({"all": True})

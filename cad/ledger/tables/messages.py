@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from sqlalchemy import ColumnElement, Connection, Select, and_, or_, select
+from sqlalchemy import ColumnElement, Connection, Select, and_, literal_column, or_, select
 
 from cad.ledger.model import RETURNED, STOCK
 from cad.ledger.records import MessageRow
@@ -21,7 +21,8 @@ _CARD = (_cards.address, _cards.key_version)
 class OnAirMessage:
     """A message of the ledger that is sent now, or will be. `content` as `emm.notices` builds it. Unix seconds.
 
-    It is for `cards` (addresses), for those with the offer `offer_id`, or where both are None for all of the operator.
+    It is for `cards` (addresses), for those with the offer `offer_id`, for those that stand in the region of the number
+    `region`, or where all three are None for all of the operator.
     """
 
     operator: str
@@ -34,11 +35,12 @@ class OnAirMessage:
     changed_at: float
     cards: tuple[int, ...] | None
     offer_id: int | None
+    region: int | None = None
 
     @property
     def everyone(self) -> bool:
         """Whether it is for all cards of the operator."""
-        return self.cards is None and self.offer_id is None
+        return self.cards is None and self.offer_id is None and self.region is None
 
 
 def load(connection: Connection, state: WorkingSet, operator: str, names: Sequence[str], now: float) -> None:
@@ -64,13 +66,31 @@ def named(connection: Connection, message: OnAirMessage) -> list[tuple[int, int]
     return [(address, key_version) for address, key_version in found]
 
 
-def holders(
+def next_cards(
     connection: Connection, message: OnAirMessage, now: float, after: int, limit: int
 ) -> list[tuple[int, int, int]]:
-    """Return (row number of the subscription, address, key version) of the next cards that have the message's offer.
+    """Return (place, address, key version) of the next cards that a message to an offer or a region is for at present.
 
-    In the order of row numbers, those above `after`; a card comes once for each of its subscriptions.
+    In the order of places, those above `after`, which begins below 0. A card comes once for each of its subscriptions.
     """
+    if message.region is not None:
+        return _standing(connection, message, after, limit)
+    return _holders(connection, message, now, after, limit)
+
+
+def _standing(connection: Connection, message: OnAirMessage, after: int, limit: int) -> list[tuple[int, int, int]]:
+    """Return (address, address, key version) of cards that stand in the message's region, above an address."""
+    # The index of cards that stand somewhere serves a query only where this says that they do.
+    somewhere = _cards.region > literal_column("0")
+    statement = _mine(message).where(_cards.region == message.region, somewhere, _cards.address > after)
+    found = connection.execute(statement.order_by(_cards.address).limit(limit))
+    return [(address, address, key_version) for address, key_version in found]
+
+
+def _holders(
+    connection: Connection, message: OnAirMessage, now: float, after: int, limit: int
+) -> list[tuple[int, int, int]]:
+    """Return (row number of the subscription, address, key version) of cards that have the message's offer."""
     live = and_(
         _subscriptions.offer_id == message.offer_id,
         _subscriptions.id > after,
@@ -85,7 +105,7 @@ def holders(
 
 
 def cards_of(blocks: Iterable[Sequence[tuple[int, int, int]]]) -> list[tuple[int, int]]:
-    """Return (address, key version) of the cards in blocks of `holders`, each once, rising by address."""
+    """Return (address, key version) of the cards in blocks of `next_cards`, each once, rising by address."""
     keys = [np.array([address << 8 | key_version for _, address, key_version in block], np.int64) for block in blocks]
     return [divmod(key, 256) for key in np.unique(np.concatenate(keys)).tolist()] if keys else []
 
@@ -112,4 +132,5 @@ def _read(row: MessageRow) -> OnAirMessage:
         changed_at=row.changed_at,
         cards=tuple(to["cards"]) if "cards" in to else None,
         offer_id=to.get("offer"),
+        region=to.get("region"),
     )

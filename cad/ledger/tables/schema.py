@@ -86,6 +86,14 @@ Index(
     sqlite_where=cards.c.open_until.is_not(None),
     postgresql_where=cards.c.open_until.is_not(None),
 )
+Index(
+    "ix_cards_operator_region",
+    cards.c.operator,
+    cards.c.region,
+    cards.c.address,
+    sqlite_where=cards.c.region > 0,
+    postgresql_where=cards.c.region > 0,
+)
 
 offers: Final = Table(
     "offers",

@@ -41,16 +41,17 @@ RepeatS = Annotated[int, Field(ge=30, le=3600, description="Seconds between two 
 
 
 class Recipients(Message):
-    """Who is to see it: these cards, all cards with an offer, or all cards of the operator. Just one of them."""
+    """Who is to see it: these cards, all with an offer or in a region, or all of the operator. Just one."""
 
     cards: Annotated[tuple[Card, ...], Field(strict=False, min_length=1, max_length=CARDS_MAX)] | None = None
     offer: Slug | None = None
+    region: Slug | None = None
     all: Literal[True] | None = None
 
     @model_validator(mode="after")
     def _one_way(self) -> Self:
-        if sum(each is not None for each in (self.cards, self.offer, self.all)) != 1:
-            raise ValueError("name just one of: cards, offer, all")
+        if sum(each is not None for each in (self.cards, self.offer, self.region, self.all)) != 1:
+            raise ValueError("name just one of: cards, offer, region, all")
         if self.cards is not None and len(set(self.cards)) != len(self.cards):
             raise ValueError("cards: name each card once")
         return self

@@ -156,7 +156,10 @@ SETTINGS = Settings.model_validate(
         "mqtt": {"host": "127.0.0.1"},
         "keys": {"passphrase_file": "/tmp/p"},
         "ca": {"ca_system_id": 0x4AD1},
-        "networks": [{"id": "net", "products": [], "services": []}, {"id": "far"}],
+        "networks": [
+            {"id": "net", "regions": [{"id": "coast", "name": "Coast", "number": 7}]},
+            {"id": "far"},
+        ],
         "operators": [
             {"id": "a", "network": "net", "card_ranges": [{"first": spell(0), "last": spell(9)}]},
             {"id": "b", "network": "far", "card_ranges": [{"first": spell(10), "last": spell(19)}]},
@@ -186,6 +189,24 @@ class Board:
         """By number how many EMMs are sent."""
         return {number: len(emms) for number, (_, emms) in self.networks[network].channels[0].notices.items()}
 
+    async def place(self, card: int, region: str | None) -> None:
+        """Have a card of operator a stand in a region."""
+        self._ids += 1
+        told = {"card": card, "rev": self._ids}
+        orders = [order("a", "card", "assign", f"a-{self._ids}", subscriber="anna", **told)]
+        told["rev"] = self._ids = self._ids + 1
+        orders.append(order("a", "card", "region", f"r-{self._ids}", region=region, **told))
+        assert [outcome.code for outcome in await self.ledger.commit(orders)] == ["ok", "ok"]
+
+    def members(self) -> list[list[int]]:
+        """The cards of each group EMM that is sent in the network of operator a."""
+        headers = [(parse_emm(sections[0]), _of(parse_emm(sections[0]))) for sections in self.emms()]
+        parts = [open_notice(emm, LADDER.group_key(*whose)).part for emm, whose in headers]
+        return [[address for address in range(256) if part.addresses(address)] for part in parts]
+
+    def emms(self) -> list[Emm]:
+        return [emm for _, emms in self.networks["net"].channels[0].notices.values() for emm in emms]
+
     def active(self, operator: str) -> float | None:
         return self.metrics.registry.get_sample_value("cad_messages_active", {"operator": operator})
 
@@ -210,6 +231,24 @@ async def test_each_network_sends_what_is_its_operators(board: Board) -> None:
     (first, second) = board.board.facts()
     assert (first["operator"], first["to"], first["emms"], first["on_air"]) == ("a", "all cards", 2, True)
     assert second["multiplexes"] == [{"multiplex": "mux-1", "emms_sent": 3, "last_sent_at": "1970-01-01T00:00:00Z"}]
+
+
+async def test_cards_that_move_into_a_region_or_out_of_it_are_followed(board: Board) -> None:
+    await board.place(0, "coast")
+    await board.put(to={"region": "coast"})
+    pause_s = await board.board.refresh()
+    assert board.members() == [[0]]
+    (told,) = board.board.facts()
+    assert (told["to"], told["emms"]) == ("cards in region coast", 1)
+    await board.place(0, None)
+    await board.place(3, "coast")
+    await board.clock.advance(pause_s)
+    assert pause_s == LOOK_AGAIN_S
+    await board.board.refresh()
+    assert board.members() == [[3]]
+    await board.place(3, None)
+    await board.board.refresh()
+    assert board.members() == []
 
 
 @pytest.mark.slow

@@ -1,16 +1,18 @@
 """What each command does, decided purely: one line a case."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from cad.ledger.decide.command import decide
 from cad.ledger.decide.common import Context
-from cad.ledger.model import ACTIVE, SUSPENDED, Order
+from cad.ledger.model import ACTIVE, SUSPENDED, OperatorGrant, Order
 from cad.ledger.records import CardRow, Decision, OfferRow, SubscriptionRow
 from cad.ledger.working import WorkingSet
 from emm.plan import WINDOWS_MAX
 from protocol.portal.codes import Code
+from tests.support import ledgers
 from tests.support.ledgers import GRANTS, NOW, assign, end, offer, refresh, reopen, subscribe, suspend
 
 HOUR, LATER, EARLIER = 3600, "2030-01-01T00:00:00Z", "2020-01-01T00:00:00Z"
@@ -47,6 +49,13 @@ def basic(**changed: Any) -> OfferRow:
         "changed_at": NOW - HOUR,
     }
     return OfferRow(**(row | changed))
+
+
+def to_region(name: str, grant: OperatorGrant = GRANTS.operators["karjaa"]) -> Decision:
+    """The decision on a message to that region, where the operator has that grant."""
+    body = {"message": "m", "rev": 1, "to": {"region": name}, "text": {"fi": "Hei"}}
+    put = ledgers.order("karjaa", "message", "put", "c", **body)
+    return decide(put.command, WorkingSet(), Context("karjaa", grant, NOW))
 
 
 def subscription(**changed: Any) -> SubscriptionRow:
@@ -239,3 +248,14 @@ def test_deciding_changes_nothing() -> None:
     for order in (suspend(), end(), subscribe(rev=5, ends_at=LATER), offer(rev=5, products=["film"])):
         decide(order.command, working, Context("karjaa", GRANTS.operators["karjaa"], NOW))
     assert (working.cards, working.offers, working.subscriptions) == before
+
+
+def test_a_message_to_a_region_keeps_its_number_and_one_to_none_of_the_network_is_refused() -> None:
+    grant = replace(GRANTS.operators["karjaa"], regions={"coast": 7, "inland": 8})
+    row = to_region("inland", grant).message_row
+    assert row is not None
+    assert row.recipients == '{"region": 8}'
+    refused = to_region("moon", grant)
+    assert (refused.code, refused.message_row) == (Code.UNKNOWN_REGION, None)
+    assert refused.detail == "there is no region moon; there is: coast, inland"
+    assert to_region("coast").code == Code.UNKNOWN_REGION

@@ -60,6 +60,7 @@ def test_what_commands_speak_of() -> None:
         own, frozenset({f"card/{CARD}", f"card/{OTHER}"})
     )
     assert claims(command("message", "put", to={"offer": "sport"}, **body)).uses == {"offer/sport"}
+    assert claims(command("message", "put", to={"region": "coast"}, **body)) == Claims(own)
     assert claims(command("card", "message", card=CARD, **body)).own == {"message/m-1", f"card/{CARD}"}
     printed = command("card", "fingerprint", id="f", message="m-1", rev=1, to={"all": True})
     assert claims(printed) == claims(command("message", "withdraw", id="w", message="m-1", rev=2)) == Claims(own)

@@ -1,4 +1,4 @@
-"""C6: messages and fingerprints to one card, to cards with an offer, to all of an operator, under a moved clock."""
+"""C6: messages and fingerprints to one card, by offer, by region, to all of an operator, under a moved clock."""
 
 from typing import Any
 
@@ -59,6 +59,35 @@ def test_a_message_to_an_offer_reaches_who_has_it_now(customers: HandHeadend) ->
     assert customers.card(B).hear_notices().letters() == [], "not before it starts"
     customers.go_to(at("2026-12-03 00:00"))
     assert [len(customers.card(each).hear_notices().letters()) for each in (A, B)] == [0, 1]
+
+
+def test_a_message_to_a_region_reaches_who_stands_there_now(customers: HandHeadend) -> None:
+    customers.done("card region", card=A, region="coast")
+    customers.done("card region", card=B, region="inland")
+    put(customers, to={"region": "coast"}, text="Myrskyvaroitus")
+    assert [customers.card(each).hear_notices().letters() for each in (A, B, C, KASPNETS)] == [
+        ["Myrskyvaroitus"],
+        [],
+        [],
+        [],
+    ]
+    customers.done("card region", card=A)
+    customers.done("card region", card=B, region="coast")
+    customers.done("card assign", card=C, subscriber="carl", region="coast")
+    assert [len(customers.card(each).hear_notices().letters()) for each in (A, B, C)] == [0, 1, 1]
+    customers.done("card fingerprint", message="f", to={"region": "inland"})
+    assert customers.card(B).hear_notices().letters() == ["Myrskyvaroitus"]
+    customers.done("card region", card=B, region="inland")
+    assert customers.card(B).hear_notices().letters() == ["fingerprint"]
+
+
+def test_a_region_is_the_operators_own_cards_there_also_where_another_has_cards_in_it(customers: HandHeadend) -> None:
+    customers.done("card region", card=A, region="coast")
+    customers.done("card region", operator="kaspnet", card=KASPNETS, region="coast")
+    put(customers, to={"region": "coast"}, text="Hei rannikko")
+    put(customers, operator="kaspnet", to={"region": "coast"}, text="Привет")
+    assert customers.card(A).hear_notices().letters() == ["Hei rannikko"]
+    assert customers.card(KASPNETS).hear_notices().letters() == ["Привет"]
 
 
 def test_it_is_sent_in_its_window_and_no_longer(customers: HandHeadend) -> None:
@@ -151,6 +180,8 @@ def test_a_fingerprint_to_one_card_a_service_and_all(customers: HandHeadend) -> 
         ("message put", {"to": {"cards": [KASPNETS]}}, "unknown_card"),
         ("message put", {"to": {"cards": [C]}}, "unknown_card"),
         ("message put", {"to": {"offer": "weather"}}, "unknown_offer"),
+        ("message put", {"to": {"region": "moon"}}, "unknown_region"),
+        ("card fingerprint", {"to": {"region": "moon"}}, "unknown_region"),
         ("message put", {"ends_at": "2020-01-01T00:00:00Z"}, "invalid"),
         ("message put", {"starts_at": "2026-12-02T00:00:00Z", "ends_at": "2026-12-02T00:00:00Z"}, "invalid"),
         ("message put", {"starts_at": "2027-06-01T00:00:00Z"}, "invalid"),

@@ -1,4 +1,4 @@
-"""C6 through daemon, broker and multiplexer: messages to one card, to an offer, to all, and what cards then show."""
+"""C6 through daemon, broker and multiplexer: messages to a card, by offer, by region, to all, and what cards show."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -16,9 +16,22 @@ pytestmark = pytest.mark.integration
 LONG = "Уважаемый абонент! Завтра с 02:00 до 05:00 вещание может прерываться. " * 4
 
 
+REGIONS = """
+[[networks.regions]]
+id = "coast"
+name = "Coast"
+number = 7
+[[networks.regions]]
+id = "inland"
+name = "Inland"
+number = 8
+"""
+
+
 @pytest.fixture
 async def running(tmp_path: Path) -> AsyncIterator[Headend]:
     async with headend(tmp_path, multiplexers=1) as one:
+        one.write_settings(lambda text: text.replace("[[operators]]", REGIONS + "[[operators]]", 1))
         await one.start()
         yield one
 
@@ -78,6 +91,30 @@ async def test_c06_messages_and_fingerprints_reach_those_they_are_for(running: H
         metrics = (await running.ask("/metrics")).text
         assert 'cad_messages_active{operator="kaisa"} 4.0' in metrics
         assert 'cad_sent_emms_total{multiplex="mux-0",ring="notice"}' in metrics
+
+
+async def test_c06_a_message_to_a_region_reaches_the_operators_cards_that_stand_there(running: Headend) -> None:
+    coast, inland = running.card(FIRST["kaisa"]), running.card(FIRST["kaisa"] + 1)
+    others = running.card(FIRST["other"])
+    async with portal(running.broker, "kaisa") as kaisa, portal(running.broker, "other") as other:
+        for one, card, region in ((kaisa, coast, "coast"), (kaisa, inland, "inland"), (other, others, "coast")):
+            body = {"card": card.number, "rev": 1, "subscriber": "customer", "region": region}
+            await committed(one, "card assign", **body)
+        to = {"to": {"region": "coast"}}
+        await committed(kaisa, "message put", message="storm", rev=1, text={"ru": "Шторм"}, **to)
+        await committed(kaisa, "card fingerprint", message="print", rev=1, **to)
+        await running.until(lambda: len(shown(coast)) == 2, "message and fingerprint on the coast")
+        assert (texts(coast), shown(inland), shown(others)) == (["Шторм"], [], [])
+        listed = (await running.ask("/v1/messages")).json()["messages"]
+        assert [one["to"] for one in listed] == ["cards in region coast"] * 2
+
+        nowhere = {"message": "m", "rev": 1, "to": {"region": "moon"}, "text": {"ru": "!"}}
+        refused = await kaisa.reply(await kaisa.order("message", "put", nowhere))
+        assert refused.payload["code"] == "unknown_region"
+        await committed(kaisa, "card region", card=inland.number, rev=2, region="coast")
+        await committed(kaisa, "message put", message="later", rev=1, text={"ru": "Штиль"}, **to)
+        await running.until(lambda: sorted(texts(inland)) == ["Штиль", "Шторм"], "both messages, once it stands there")
+        assert shown(others) == []
 
 
 async def test_c06_a_message_survives_kill_9_and_a_card_that_comes_later_hears_it(running: Headend) -> None:

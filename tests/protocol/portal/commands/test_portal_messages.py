@@ -35,6 +35,8 @@ def put(**changed: Any) -> MessagePut:
         ({"to": {}}, "to"),
         ({"to": {"all": False}}, "to.all"),
         ({"to": {"all": True, "offer": "sport"}}, "to"),
+        ({"to": {"region": "coast", "all": True}}, "to"),
+        ({"to": {"region": "The Coast"}}, "to.region"),
         ({"to": {"cards": []}}, "to.cards"),
         ({"to": {"cards": [spell(7), spell(7)]}}, "to"),
         ({"to": {"cards": [spell(number) for number in range(CARDS_MAX + 1)]}}, "to.cards"),
