@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import structlog
 
@@ -18,7 +18,10 @@ from cad.frame.metrics import Metrics
 from config.outlets import Outlet, StreamSettings
 from emm.carousel import RESEND_HORIZON_S, Carousel, Forecast
 from emm.errors import EmmError
+from emm.message import EMM_MAX, PARTS_MAX
 from emm.pacer import PACKET_BITS, Pacer, cost_bits
+from emm.rotation.arithmetic import HOLDING_S, USABLE_SHARE
+from emm.rotation.notice_forecast import NoticeForecast
 from emm.rotation.notices import NoticeEmm, NoticeTurns
 from protocol.mpegts.packet import LAST_FREE_PID, Packing, SectionPacketizer
 
@@ -57,9 +60,20 @@ class FirstAir:
     at: float
 
 
+class Notice(NamedTuple):
+    """A notice to send: spacing in seconds, the sections of each EMM; `late`: it was sent to all it was for before."""
+
+    repeat_s: float
+    emms: Sequence[tuple[bytes, ...]]
+    late: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class _Section:
-    """A section on its way out; the last one of a card's EMM brings the changes it carries on the air."""
+    """A section on its way out; the last one of a card's EMM brings the changes it carries on the air.
+
+    `notice`: the number of the one of which all has gone out with this section.
+    """
 
     data: bytes
     bits: int
@@ -67,6 +81,7 @@ class _Section:
     changes: tuple[WaitingChange, ...]
     drawn_at: float
     last: bool
+    notice: int | None = None
 
 
 class Channel:
@@ -92,10 +107,13 @@ class Channel:
         self._aired = aired
         self.notices = NoticeTurns(message_share)
         self._notices_sent: dict[int, tuple[int, float]] = {}  # by number: how many EMMs, and when the last
+        self._notices_whole: dict[int, float] = {}  # by number: when all of it had gone out once
         self._pacer = Pacer(burst_s=settings.burst_ms / 1000)
         self._packetizer = _packetizer(settings)
         # A batch may bring out the packet held back before it, and end in one that is half empty.
         self._stuffing = 0 if self._packetizer is None else 2 * PACKET_BITS
+        # A section begins in a packet only where its header fits whole: up to three bytes are lost before it.
+        self._lost_bytes = 0 if self._packetizer is None else 3
         self.sent_bits = 0
         self._queue: deque[_Section] = deque()
         self._on_its_way: Sequence[_Section] = ()
@@ -138,15 +156,17 @@ class Channel:
         """The rate that cards' EMMs can count on: what notices may take is taken off."""
         return self.link.allocated_bps * (1 - self.notices.share)
 
-    def set_notices(self, notices: Mapping[int, tuple[float, Sequence[tuple[bytes, ...]]]]) -> None:
-        """Send these notices from now on, and no others: by number the spacing in seconds, and the sections of EMMs."""
+    def set_notices(self, notices: Mapping[int, Notice]) -> None:
+        """Send these notices, by number, from now on, and no others."""
         priced = [
-            NoticeEmm(number, index, tuple((data, self._cost(data)) for data in sections), repeat_s)
-            for number, (repeat_s, emms) in notices.items()
-            for index, sections in enumerate(emms)
+            NoticeEmm(number, index, tuple((data, self._cost(data)) for data in sections), one.repeat_s, one.late)
+            for number, one in notices.items()
+            for index, sections in enumerate(one.emms)
         ]
         self.notices.put(priced, self._clock.monotonic())
         self._notices_sent = {number: sent for number, sent in self._notices_sent.items() if number in notices}
+        whole = {number: at for number, at in self._notices_whole.items() if self.notices.is_whole(number)}
+        self._notices_whole = whole
         self.yield_share()
         self._wake.set()
 
@@ -160,6 +180,24 @@ class Channel:
     def notice_facts(self, number: int) -> tuple[int, float | None]:
         """How many EMMs of a notice have gone out here since the daemon's start, and when the last (Unix seconds)."""
         return self._notices_sent.get(number, (0, None))
+
+    def notice_whole_at(self, number: int) -> float | None:
+        """When all EMMs of a notice, as it is now, had gone out here once (Unix seconds), None before."""
+        return self._notices_whole.get(number)
+
+    def notice_forecast(self) -> NoticeForecast:
+        """What is certain here for a notice that is ordered now, even while notices have to give way."""
+        usable = self.link.allocated_bps * USABLE_SHARE
+        rate = usable * self.notices.certain_share
+        if not self.link.ready or rate <= 0:
+            return NoticeForecast(0.0, self.notices.waiting_bits, 0.0)
+        # A card's EMM that has begun, and of notices one that has begun and one of the other lane.
+        largest = PARTS_MAX * cost_bits(EMM_MAX, self.settings.packing)
+        return NoticeForecast(rate, self.notices.waiting_bits, largest / rate + largest / usable + HOLDING_S)
+
+    def notice_bits(self, sections: Sequence[int]) -> int:
+        """What an EMM of a notice with sections of these sizes in bytes takes on the air here."""
+        return sum(cost_bits(size + self._lost_bytes, self.settings.packing) for size in sections)
 
     def size(self, sections: Sequence[int]) -> int:
         """Bytes that sections of these sizes take on the air here."""
@@ -204,6 +242,8 @@ class Channel:
         at = self._clock.now()
         first = []
         for section in batch:
+            if section.notice is not None:
+                self._notices_whole.setdefault(section.notice, at)
             for change in section.changes:
                 first.append(FirstAir(change.change_seq, self.multiplex, at))
                 self._to_air.observe(max(0.0, at - change.committed_at))
@@ -263,7 +303,8 @@ class Channel:
         A card whose EMM cannot be made is left out aloud.
         """
         if (notice := self.notices.pop(now)) is not None:
-            self._queue.append(_Section(notice.section, notice.bits, NOTICE, (), now, notice.last))
+            whole = notice.number if notice.whole else None
+            self._queue.append(_Section(notice.section, notice.bits, NOTICE, (), now, notice.last, whole))
             if notice.last:
                 self._sent_emms[NOTICE_RING].inc()
                 times, _ = self.notice_facts(notice.number)
@@ -287,9 +328,7 @@ class Channel:
             return
 
     def _cost(self, section: bytes) -> int:
-        # A section begins in a packet only where its header fits whole: up to three bytes are lost before it.
-        lost = 0 if self._packetizer is None else 3
-        return cost_bits(len(section) + lost, self.settings.packing)
+        return cost_bits(len(section) + self._lost_bytes, self.settings.packing)
 
     async def _pause(self) -> None:
         """Wait until something may go: in ticks, so that a fast stream does not cost a core; woken by a change."""

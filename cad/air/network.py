@@ -153,6 +153,15 @@ class NetworkOnAir:
         """Versions of the keys that cards of this network have; the first one where there is no card yet."""
         return self.roster.key_versions() or (1,)
 
+    @property
+    def cards(self) -> int:
+        """How many cards the network has."""
+        return len(self.roster)
+
+    def count_groups(self, ranges: Sequence[tuple[int, int]]) -> int:
+        """How many groups of cards there are in ranges of addresses, at the most."""
+        return self.roster.count_groups(ranges)
+
     def _sections(self, slot: int) -> tuple[int, ...]:
         try:
             period = self._calendar.period(self._clock.now())

@@ -84,6 +84,7 @@ class OnAir:
         for network in self.settings.networks:
             await self._start_network(network)
         self._supervisor.start("messages", self.notices.run)
+        self._supervisor.start("messages told", self.notices.tell)
         self._supervisor.start("rollouts", self._rollouts.run)
 
     async def rebuild(self, settings: Settings) -> list[str]:
@@ -121,6 +122,8 @@ class OnAir:
             reply = outcome.reply
             promised = Promised() if reply is None else Promised(reply.on_air_by, reply.visible_by)
             self.apply(outcome.card_changes, promised)
+            if outcome.showing is not None:
+                self.notices.expect(outcome.showing)
         if any(outcome.messages for outcome in outcomes):
             self.notices.wake()
 
@@ -144,7 +147,10 @@ class OnAir:
         network = self._networks.get(self._network_of.get(operator, ""))
         if network is None:
             return Told(None, None, "the network of this operator is not on the air")
-        return network.promise(operator, now, self._pending(operator))
+        promise = network.promise(operator, now, self._pending(operator))
+        if isinstance(promise, Promise):
+            promise.messages = self.notices.promise(operator, network, now)
+        return promise
 
     async def switch(self, multiplex: str, to: str) -> None:
         """Have the main or the standby carry a stream. Raises NotFoundError, SwitchRefusedError."""
@@ -230,6 +236,7 @@ class OnAir:
         await self._supervisor.stop("rollouts")
         await self._supervisor.stop("mass changes")
         await self._supervisor.stop("messages")
+        await self._supervisor.stop("messages told")
         await self._supervisor.stop("air log")
 
     async def _close_links(self) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
+from cad.ledger.promise import Showing
 from emm.carousel import Forecast
 
 URGENT_MAX: Final = 20
@@ -16,6 +17,7 @@ ROLLED_PER_S: Final = 500
 ROUNDING_S: Final = 1.0
 HOUR_S: Final = 3600.0
 TOO_LONG: Final = "it takes more than an hour until everything is visible: the bandwidth does not suffice"
+NOT_YET: Final = "no time can be told: the headend has just been started"
 NO_REPEATS: Final = "the bandwidth does not suffice for the usual repetition"
 
 
@@ -31,6 +33,16 @@ class Told:
         """The same for everybody."""
         return self
 
+    def of_message(self, showing: Showing) -> Told:
+        """The same for every message."""
+        return self
+
+
+class MessagePromise(Protocol):
+    """What can be promised for messages (`cad.air.notice_promises`)."""
+
+    def of(self, showing: Showing) -> Told: ...
+
 
 @dataclass(slots=True)
 class Promise:
@@ -39,7 +51,7 @@ class Promise:
     `pending`: cards of its mass changes that are not on the carousels yet, and come there at `ROLLED_PER_S` at least;
     `short`: whether a shortfall is known.
     `elapsed` tells the seconds since `now`: a commit may wait for another. `singles` and `masses` count the cards asked
-    for so far.
+    for so far. `messages` promises for those.
     """
 
     now: float
@@ -49,6 +61,7 @@ class Promise:
     elapsed: Callable[[], float] = lambda: 0.0
     singles: int = 0
     masses: int = 0
+    messages: MessagePromise | None = None
 
     def of(self, cards: int) -> Told:
         """What to promise a command that changes so many cards, behind those asked for before it."""
@@ -67,6 +80,10 @@ class Promise:
         visible_by = math.ceil(on_air_by + apart)
         found = [TOO_LONG] if visible_by - self.now > HOUR_S else []
         return Told(on_air_by, visible_by, "; ".join([*found, *([NO_REPEATS] if self.short else [])]) or None)
+
+    def of_message(self, showing: Showing) -> Told:
+        """What to promise a command that has a message sent."""
+        return Told(None, None, NOT_YET) if self.messages is None else self.messages.of(showing)
 
 
 def is_urgent(cards: int) -> bool:

@@ -92,6 +92,7 @@ class Roster:
         # Addresses of the first `_sorted` slots ascend; later cards are found through `_later`.
         self._index: npt.NDArray[np.uint64] = np.zeros(0, np.uint64)
         self._later: dict[int, int] = {}
+        self._later_groups: set[int] = set()
 
     def __len__(self) -> int:
         return len(self._addresses)
@@ -120,6 +121,7 @@ class Roster:
         self._pin_resets = array("I", cards.pin_resets.astype(np.uint32).tobytes())
         self._regions = array("H", cards.regions.astype(np.uint16).tobytes())
         self._later.clear()
+        self._later_groups.clear()
 
     def slot_of(self, address: int) -> int | None:
         """Slot of a card, None when it is not in the network."""
@@ -159,6 +161,7 @@ class Roster:
             self._pin_resets.append(0)
             self._regions.append(0)
             self._later[change.address] = slot
+            self._later_groups.add(change.address >> 8)
         elif change.revision < self._revisions[slot]:
             return slot, False
         self._revisions[slot] = change.revision
@@ -188,6 +191,16 @@ class Roster:
     def key_versions(self) -> tuple[int, ...]:
         """Versions of keys that cards have, rising."""
         return tuple(sorted(set(self._key_versions.tobytes())))
+
+    def count_groups(self, ranges: Sequence[tuple[int, int]]) -> int:
+        """How many groups of 256 addresses have cards in these ranges (both ends included), counted once a range."""
+        found = 0
+        for first, last in ranges:
+            place, end = np.searchsorted(self._index, np.array([first, last + 1], np.uint64))
+            groups = self._index[place:end] >> np.uint64(8)
+            found += int(np.count_nonzero(np.diff(groups))) + 1 if len(groups) else 0
+            found += sum(first >> 8 <= group <= last >> 8 for group in self._later_groups)
+        return found
 
     def typical_sizes(self) -> npt.NDArray[np.uint16]:
         """Size in bytes to reckon with for each slot's EMM before it has been sealed once."""

@@ -17,14 +17,13 @@ from cad.ledger.model import (
     CardChange,
     Grants,
     Intake,
-    NoPromise,
     Order,
     OutboxMessage,
     Outcome,
-    Promise,
     Refusal,
     Unreadable,
 )
+from cad.ledger.promise import NoPromise, Promise, Showing, showing_of
 from cad.ledger.records import Answered, CardRow, Decision, Fact, FactRow, Rollout, SubscriptionRow
 from cad.ledger.tables import rollouts, rows
 from cad.ledger.working import WorkingSet
@@ -135,14 +134,15 @@ class Batch:
         decision = self._decide(order)
         changes, later = self._effects(order, decision)
         cards = len(changes) + later
-        reply = self._reply(order, decision, touched=cards)
+        showing = self._showing(decision)
+        reply = self._reply(order, decision, touched=cards, showing=showing)
         if later:
             rollout.promise(self, order.command.id, reply.on_air_by, reply.visible_by)
         answer = reply.model_dump_json()
         self._remember(order, answer, reply.retryable, before)
         outcome = self._answer(order, reply, answer, changes)
         self.publish_facts()
-        return replace(outcome, messages=decision.message_row is not None, cards=cards)
+        return replace(outcome, messages=decision.message_row is not None, cards=cards, showing=showing)
 
     def _decide(self, order: Order) -> Decision:
         """Decide; whatever goes wrong unexpectedly concerns this one command only."""
@@ -263,13 +263,22 @@ class Batch:
             traits=row.traits,
         )
 
-    def _reply(self, order: Order, decision: Decision, *, touched: int) -> Reply:
+    def _showing(self, decision: Decision) -> Showing | None:
+        """Return the message that a decision has sent anew."""
+        if decision.message_row is None or not decision.shows or self.connection is None:
+            return None
+        writes = self.writes
+        unwritten = len(writes.cards | writes.new_cards) + len(writes.subscriptions | writes.new_subscriptions)
+        return showing_of(self.connection, decision.message_row, self.now, unwritten)
+
+    def _reply(self, order: Order, decision: Decision, *, touched: int, showing: Showing | None = None) -> Reply:
         code = decision.code
         detail = decision.detail if decision.was is None else f"{touched} {decision.detail}"
         on_air_by = visible_by = None
         service = decision.subscription_row
-        if touched:
-            promise = self.promises.get(order.operator, _NO_PROMISE).of(touched)
+        promises = self.promises.get(order.operator, _NO_PROMISE)
+        if touched or showing is not None:
+            promise = promises.of(touched) if showing is None else promises.of_message(showing)
             on_air_by = promise.on_air_by
             visible_by = promise.visible_by if decision.visible else None
             if visible_by is not None:

@@ -28,13 +28,12 @@ from cad.ledger.model import (
     Grants,
     Intake,
     LedgerOptions,
-    NoPromise,
     OpenChange,
     OutboxMessage,
     Outcome,
-    Promise,
     RolledOut,
 )
+from cad.ledger.promise import NoPromise, Promise
 from cad.ledger.records import Rollout
 from cad.ledger.store import Store
 from cad.ledger.tables import messages

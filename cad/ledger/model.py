@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final, Protocol, Self
+from typing import TYPE_CHECKING, Final, Protocol, Self
 from zoneinfo import ZoneInfo
 
 from config.settings import NetworkSettings, OperatorSettings, Settings
@@ -13,6 +13,9 @@ from protocol.portal.codes import Code
 from protocol.portal.commands.parsing import AnyCommand
 from protocol.portal.errors import FieldError
 from protocol.portal.replies import Reply
+
+if TYPE_CHECKING:
+    from cad.ledger.promise import Showing
 
 STOCK: Final = "stock"
 ASSIGNED: Final = "assigned"
@@ -204,38 +207,6 @@ class Unreadable:
 Intake = Order | Refusal | Unreadable
 
 
-class Told(Protocol):
-    """When a change made now will be on the air and by when visible; None where that cannot be told, and why."""
-
-    @property
-    def on_air_by(self) -> int | None: ...
-    @property
-    def visible_by(self) -> int | None: ...
-    @property
-    def detail(self) -> str | None: ...
-
-
-class Promise(Protocol):
-    """What can be promised to an operator for what one commit changes, command by command."""
-
-    def of(self, cards: int) -> Told:
-        """What is promised to a command that changes so many cards; it stands behind those asked for before it."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class NoPromise:
-    """Stands where nobody can promise anything, or one thing to all."""
-
-    on_air_by: int | None = None
-    visible_by: int | None = None
-    detail: str | None = None
-
-    def of(self, cards: int) -> "NoPromise":
-        """The same for everybody."""
-        return self
-
-
 @dataclass(frozen=True, slots=True)
 class CardChange:
     """A card after a change: the whole truth of it, under its new revision. Rights are without regard to suspension."""
@@ -272,7 +243,7 @@ class Outcome:
 
     `closed`: cards that changed just before it, by the clock or by what their offers became, not by the message.
     `cards`: how many cards it concerns, also those that follow later.
-    `messages`: what is to be shown on the screen may have changed.
+    `messages`: what is to be shown on the screen may have changed; `showing` is what is to be sent anew.
     """
 
     code: Code
@@ -281,6 +252,7 @@ class Outcome:
     closed: tuple[CardChange, ...] = ()
     messages: bool = False
     cards: int = 0
+    showing: "Showing | None" = None
 
     @property
     def card_change(self) -> CardChange | None:

@@ -160,7 +160,10 @@ class SubscriptionRow:
 
 @dataclass(frozen=True, slots=True)
 class MessageRow:
-    """A row of `messages`: a message or fingerprint. `content` as `emm.notices` builds it, `recipients` as JSON."""
+    """A row of `messages`: a message or fingerprint. `content` as `emm.notices` builds it, `recipients` as JSON.
+
+    `on_air_at`: when it had been sent once to all that it was for.
+    """
 
     id: int
     operator: str
@@ -174,6 +177,7 @@ class MessageRow:
     repeat_s: int
     changed_at: float
     withdrawn: int
+    on_air_at: float | None = None
 
     def active(self, now: float) -> bool:
         """Return whether it is sent now or will be."""
@@ -281,7 +285,7 @@ class Decision:
 
     `touched`: cards whose content may have changed. `was`: what the offer was before, where the cards that have it are
     to follow; then the detail begins with their number. `visible_from`: nothing can be seen before. `visible` False:
-    the change makes nothing visible.
+    the change makes nothing visible. `shows`: the message is to be sent, as if it were new.
     """
 
     code: Code = Code.OK
@@ -303,6 +307,7 @@ class Decision:
     next_change_at: int | None = None
     resume_after: int | None = None
     event_keys: tuple[EventKey, ...] = ()
+    shows: bool = False
 
     @property
     def card_rows(self) -> tuple[CardRow, ...]:

@@ -30,11 +30,11 @@ from cad.ledger.model import (
     Order,
     OutboxMessage,
     Outcome,
-    Promise,
     Refusal,
     RolledOut,
     Unreadable,
 )
+from cad.ledger.promise import Promise
 from cad.ledger.records import Rollout
 from cad.ledger.tables import rollouts, rows, schema
 from cad.ledger.tables.database import Database

@@ -9,7 +9,17 @@ from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 
 from emm.errors import AuthenticationError, BuildError, DecodeError
 from emm.keys import KeyLadder
-from emm.message import NOTICE_FORMAT, PARTS_MAX, EmmHeader, EmmKind, SealedEmm, Version, build_head
+from emm.message import (
+    HEAD_SIZE,
+    NOTICE_FORMAT,
+    PARTS_MAX,
+    TAG_SIZE,
+    EmmHeader,
+    EmmKind,
+    SealedEmm,
+    Version,
+    build_head,
+)
 from emm.notices.content import RANGES_MAX, Addressees, Members, NoticePart, Ranges, build_part, cut, parse_part
 from emm.secret import SIV_KEY_SIZE
 
@@ -60,6 +70,12 @@ class NoticeSealer:
         key = self._ladder.global_key(key_version)
         portions = [tuple(ranges[at : at + RANGES_MAX]) for at in range(0, len(ranges), RANGES_MAX)]
         return [_seal(EmmKind.GLOBAL, 0, key_version, number, content, Ranges(one), key) for one in portions]
+
+
+def section_sizes(kind: EmmKind, content: bytes, addressees: Addressees) -> tuple[int, ...]:
+    """Return the bytes of each section that `NoticeSealer` makes of a content for addressees, without making them."""
+    overhead = HEAD_SIZE[kind] + TAG_SIZE
+    return tuple([overhead + len(build_part(kind, part)) for part in cut(kind, content, addressees)])
 
 
 def open_notice(emm: SealedEmm, key: bytes) -> OpenedNotice:

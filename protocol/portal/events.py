@@ -5,13 +5,14 @@ from typing import Annotated, Final, get_args
 from pydantic import Field
 
 from protocol.portal.commands.invoice import FactName, InvoiceFact
-from protocol.portal.fields import Card, CommandId, Message, Moment, Slug, spell_moment
+from protocol.portal.fields import Card, CommandId, Message, Moment, Reference, Rev, Slug, spell_moment
 
 CONTENT_TYPE: Final = "application/json"
 SPEC_VERSION: Final = "1.0"
 REPLY_TYPE: Final = "cad.v1.reply"
 REJECT_TYPE: Final = "cad.v1.reject"
 ON_AIR_TYPE: Final = "cad.v1.card.on-air"
+MESSAGE_ON_AIR_TYPE: Final = "cad.v1.message.on-air"
 
 
 class CardOnAir(Message):
@@ -28,8 +29,20 @@ class CardOnAir(Message):
     remaining: tuple[Slug, ...]
 
 
+class MessageOnAir(Message):
+    """A message or fingerprint has been sent once to all cards that it is for, on every multiplex of their network.
+
+    `rev` is that of the command that has it so; `at` is when the last of it went out.
+    """
+
+    message: Reference
+    rev: Rev
+    at: Moment
+
+
 EVENTS: Final[dict[tuple[str, str], type[Message]]] = {
     ("card", "on-air"): CardOnAir,
+    ("message", "on-air"): MessageOnAir,
     **{("invoice", name): InvoiceFact for name in get_args(FactName)},
 }
 """Every fact by resource and name, as in the topic `evt/{resource}/{name}`; its type is `cad.v1.{resource}.{name}`.

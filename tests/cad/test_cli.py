@@ -259,6 +259,7 @@ def test_messages_on_the_air_are_listed_without_their_text(
     assert code == 0
     assert "works-17" in out
     assert "12, last never" in " ".join(out.split())
+    assert "to all:" in out
 
 
 @pytest.mark.slow

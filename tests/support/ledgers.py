@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cad.ledger.model import Grants, LedgerOptions, NoPromise, OperatorGrant, Order, Outcome, Promise
+from cad.ledger.model import Grants, LedgerOptions, OperatorGrant, Order, Outcome
+from cad.ledger.promise import NoPromise, Promise
 from cad.ledger.store import FILE_NAME, Store
 from protocol.card_number import spell
 from protocol.portal.commands import parsing

@@ -11,7 +11,8 @@ from cad.frame.health import Health
 from cad.frame.metrics import Metrics
 from cad.frame.supervisor import Supervisor
 from cad.ledger.ledger import Ledger
-from cad.ledger.model import CardChange, Grants, NoPromise, OperatorGrant, Outcome, Promise
+from cad.ledger.model import CardChange, Grants, OperatorGrant, Outcome
+from cad.ledger.promise import NoPromise, Promise
 from cad.orders.intake import Intake
 from cad.orders.outbox import Outbox
 from cad.orders.portal_link import PortalLink

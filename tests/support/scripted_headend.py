@@ -31,6 +31,7 @@ class ScriptedHeadend:
     def messages(self) -> dict[str, Any]:
         one = {"network": "net", "operator": "kaisa", "message": "works-17", "number": 4, "to": "all cards", "emms": 1}
         one |= {"starts_at": "2026-11-22T10:00:00Z", "ends_at": "2026-11-23T10:00:00Z", "repeat_s": 300, "on_air": True}
+        one["sent_to_all_at"] = "2026-11-22T10:00:02Z"
         sent = {"multiplex": "mux-1", "emms_sent": 12, "last_sent_at": None}
         return {"now": "2026-11-22T10:00:00Z", "messages": [one | {"multiplexes": [sent]}]}
 

@@ -18,6 +18,8 @@ def group() -> None:
 def list_command(config: Path, socket_path: Path | None, as_json: bool) -> None:
     """Show each message on the air or to come: whose, to whom, until when, and how often it was sent where.
 
+    "to all" is when it had been sent once to all that it is for, on every multiplex.
+
     The text is not shown: it is the operator's and the subscriber's. Sending is counted from the daemon's start.
     """
     from cad.cli.shell.client import daemon
@@ -38,6 +40,8 @@ def _row(one: dict[str, Any]) -> list[Any]:
         f"{each['multiplex']}: {each['emms_sent']}, last {each['last_sent_at'] or 'never'}"
         for each in one["multiplexes"]
     ]
+    if one["sent_to_all_at"] is not None:
+        sent.append(f"to all: {one['sent_to_all_at']}")
     window = [one["starts_at"], one["ends_at"]]
     whose = [one["network"], one["operator"], one["message"], one["to"], one["emms"]]
     return [*whose, *window, f"{one['repeat_s']} s", "\n".join(sent)]

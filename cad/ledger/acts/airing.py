@@ -8,9 +8,10 @@ from sqlalchemy import BindParameter, Connection, bindparam, insert, select, upd
 
 from cad.ledger.batch import Batch
 from cad.ledger.model import FirstAir, Grants
-from cad.ledger.tables import rows, schema
+from cad.ledger.tables import messages, rows, schema
+from cad.ledger.tables.messages import OnAirMessage
 from protocol.portal import topics
-from protocol.portal.events import ON_AIR_TYPE, CardOnAir
+from protocol.portal.events import MESSAGE_ON_AIR_TYPE, ON_AIR_TYPE, CardOnAir, MessageOnAir
 
 _changes, _airs = schema.changes.c, schema.airs.c
 _KEYS: Final[BindParameter[Any]] = bindparam("keys", expanding=True)
@@ -57,6 +58,24 @@ def record(connection: Connection, batch: Batch, items: Sequence[FirstAir]) -> N
         connection.execute(insert(schema.airs), new)
     if done:
         connection.execute(_DONE, done)
+    batch.flush(connection)
+
+
+def record_message(batch: Batch, connection: Connection, message: OnAirMessage, at: float) -> None:
+    """Store when a message had been sent to all that it is for, and put the event into the outbox, once.
+
+    Nothing is told of a message that was changed or withdrawn meanwhile.
+    """
+    if not messages.note_on_air(connection, message, at):
+        return
+    event = MessageOnAir(message=message.message, rev=message.rev, at=int(at))
+    batch.publish(
+        message.operator,
+        MESSAGE_ON_AIR_TYPE,
+        topics.event(message.operator, "message", "on-air"),
+        event.model_dump_json(),
+        event_id=f"{batch.ledger_id}-message.{message.number}.{message.rev}",
+    )
     batch.flush(connection)
 
 

@@ -1,6 +1,7 @@
 """Decisions on messages and fingerprints (C6): what cards have shown, and for how long it is sent."""
 
 import json
+from dataclasses import replace
 from typing import Final
 
 from cad.ledger.decide.common import NOTHING_TO_SEND, Context, own_card, stale, unknown_card, unknown_region
@@ -66,9 +67,10 @@ def put_message(command: AnyMessage, state: WorkingSet, context: Context) -> Dec
         changed_at=context.now,
         withdrawn=0,
     )
-    so_already = row is not None and (row.number, row.recipients, row.repeat_s) == (number, recipients, new.repeat_s)
-    detail = NOTHING_TO_SEND if so_already else f"sent from {spell_moment(start)} to {spell_moment(end)}"
-    return Decision(detail=detail, card=card, message_row=new)
+    if row is not None and (row.number, row.recipients, row.repeat_s) == (number, recipients, new.repeat_s):
+        return Decision(detail=NOTHING_TO_SEND, card=card, message_row=replace(new, on_air_at=row.on_air_at))
+    detail = f"sent from {spell_moment(start)} to {spell_moment(end)}"
+    return Decision(detail=detail, card=card, message_row=new, shows=True)
 
 
 def withdraw_message(command: MessageWithdraw, state: WorkingSet, context: Context) -> Decision:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from sqlalchemy import ColumnElement, Connection, Select, and_, literal_column, or_, select
+from sqlalchemy import ColumnElement, Connection, Select, and_, func, literal_column, or_, select, update
 
 from cad.ledger.model import RETURNED, STOCK
 from cad.ledger.records import MessageRow
@@ -15,6 +15,8 @@ from cad.ledger.working import WorkingSet
 
 _messages, _cards, _subscriptions = schema.messages.c, schema.cards.c, schema.subscriptions.c
 _CARD = (_cards.address, _cards.key_version)
+# The index of cards that stand in a region serves a query only where this says that they do.
+_SOMEWHERE = _cards.region > literal_column("0")
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +24,8 @@ class OnAirMessage:
     """A message of the ledger that is sent now, or will be. `content` as `emm.notices` builds it. Unix seconds.
 
     It is for `cards` (addresses), for those with the offer `offer_id`, for those that stand in the region of the number
-    `region`, or where all three are None for all of the operator.
+    `region`, or where all three are None for all of the operator. `on_air_at`: when it, as it is now, had been sent to
+    all that it was for; None before.
     """
 
     operator: str
@@ -36,6 +39,8 @@ class OnAirMessage:
     cards: tuple[int, ...] | None
     offer_id: int | None
     region: int | None = None
+    rev: int = 0
+    on_air_at: float | None = None
 
     @property
     def everyone(self) -> bool:
@@ -55,7 +60,7 @@ def load(connection: Connection, state: WorkingSet, operator: str, names: Sequen
 def active(connection: Connection, operators: Sequence[str], now: float) -> list[OnAirMessage]:
     """Return what these operators have on the air, or ordered for later, by number."""
     statement = select(schema.messages).where(_messages.operator.in_(operators), _active(now))
-    return [_read(MessageRow(*row)) for row in connection.execute(statement.order_by(_messages.number))]
+    return [read(MessageRow(*row)) for row in connection.execute(statement.order_by(_messages.number))]
 
 
 def named(connection: Connection, message: OnAirMessage) -> list[tuple[int, int]]:
@@ -80,9 +85,7 @@ def next_cards(
 
 def _standing(connection: Connection, message: OnAirMessage, after: int, limit: int) -> list[tuple[int, int, int]]:
     """Return (address, address, key version) of cards that stand in the message's region, above an address."""
-    # The index of cards that stand somewhere serves a query only where this says that they do.
-    somewhere = _cards.region > literal_column("0")
-    statement = _mine(message).where(_cards.region == message.region, somewhere, _cards.address > after)
+    statement = _mine(message).where(_cards.region == message.region, _SOMEWHERE, _cards.address > after)
     found = connection.execute(statement.order_by(_cards.address).limit(limit))
     return [(address, address, key_version) for address, key_version in found]
 
@@ -110,6 +113,34 @@ def cards_of(blocks: Iterable[Sequence[tuple[int, int, int]]]) -> list[tuple[int
     return [divmod(key, 256) for key in np.unique(np.concatenate(keys)).tolist()] if keys else []
 
 
+def count(connection: Connection, message: OnAirMessage, limit: int) -> int | None:
+    """Return how many cards a message to an offer or a region is for, at the most, counted up to `limit`.
+
+    None of other messages. Reads index entries alone, so cards of ended subscriptions count too.
+    """
+    if message.offer_id is not None:
+        found = select(_subscriptions.offer_id).where(_subscriptions.offer_id == message.offer_id)
+    elif message.region is not None:
+        found = select(_cards.region).where(
+            _cards.operator == message.operator, _cards.region == message.region, _SOMEWHERE
+        )
+    else:
+        return None
+    return connection.execute(select(func.count()).select_from(found.limit(limit).subquery())).scalar_one()
+
+
+def note_on_air(connection: Connection, message: OnAirMessage, at: float) -> bool:
+    """Note when a message had been sent to all; return False where it is another by now, or where that is known."""
+    unchanged = and_(
+        _messages.operator == message.operator,
+        _messages.message == message.message,
+        _messages.rev == message.rev,
+        _messages.withdrawn == 0,
+        _messages.on_air_at.is_(None),
+    )
+    return connection.execute(update(schema.messages).where(unchanged).values(on_air_at=at)).rowcount == 1
+
+
 def _mine(message: OnAirMessage) -> Select[Any]:
     """Cards of the message's operator that are in somebody's hands."""
     return select(*_CARD).where(_cards.operator == message.operator, _cards.state.not_in((STOCK, RETURNED)))
@@ -119,7 +150,8 @@ def _active(now: float) -> ColumnElement[bool]:
     return and_(_messages.ends_at > now, _messages.withdrawn == 0)
 
 
-def _read(row: MessageRow) -> OnAirMessage:
+def read(row: MessageRow) -> OnAirMessage:
+    """Return a message as those see it who send it."""
     to = json.loads(row.recipients)
     return OnAirMessage(
         operator=row.operator,
@@ -133,4 +165,6 @@ def _read(row: MessageRow) -> OnAirMessage:
         cards=tuple(to["cards"]) if "cards" in to else None,
         offer_id=to.get("offer"),
         region=to.get("region"),
+        rev=row.rev,
+        on_air_at=row.on_air_at,
     )

@@ -326,6 +326,7 @@ _MESSAGE_COLUMNS: Final = (
     "repeat_s",
     "changed_at",
     "withdrawn",
+    "on_air_at",
 )
 _INSERTS: Final = {table.name: insert_all(table) for table in schema.metadata.sorted_tables}
 _UPDATES: Final = {

@@ -317,11 +317,15 @@ messages: Final = Table(
     Column("repeat_s", Integer, nullable=False),
     Column("changed_at", Double, nullable=False),
     Column("withdrawn", Integer, nullable=False),
+    Column("on_air_at", Double),
     UniqueConstraint("operator", "message"),
     CheckConstraint("number BETWEEN 1 AND 4294967295", name="number"),
     CheckConstraint("ends_at > starts_at", name="window"),
 )
-"""Messages and fingerprints. `number` is the one on the air, by which cards take each once; it never comes twice."""
+"""Messages and fingerprints. `number` is the one on the air, by which cards take each once; it never comes twice.
+
+`on_air_at`: when it had been sent once to all that it was for, on every multiplex; none before, and after each change.
+"""
 Index("ix_messages_ends_at", messages.c.ends_at)
 
 facts: Final = Table(

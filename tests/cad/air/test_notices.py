@@ -1,23 +1,26 @@
 """Messages on the air: derived from the ledger, for the cards they are for, within their share, again after a loss."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from cad.air.notices import LOOK_AGAIN_S, RETRY_S, Emm, NoticeBoard, emms_to_cards
+from cad.air.broadcast import Notice
+from cad.air.notices import LOOK_AGAIN_S, RETRY_S, TELL_S, Emm, NoticeBoard, emms_to_cards
 from cad.frame.metrics import Metrics
 from cad.ledger.errors import LedgerUnavailable
 from cad.ledger.ledger import Ledger
-from cad.ledger.model import Grants
+from cad.ledger.model import Grants, OutboxMessage
 from cad.ledger.tables.messages import OnAirMessage
 from config.settings import Settings
 from emm.keys import KeyLadder, LocalMasterKey
 from emm.message import EmmKind, parse_emm
 from emm.notices.content import Message, build_content
 from emm.notices.seal import NoticeSealer, open_notice
+from emm.rotation.notice_forecast import NoticeForecast
 from protocol.card_number import spell
 from protocol.portal.fields import spell_moment as _rfc3339
 from tests.cad.air.test_broadcast import Setting
@@ -68,7 +71,7 @@ async def test_a_notice_goes_out_beside_the_cards_and_is_counted() -> None:
     async with setting.running():
         setting.link.up(100_000)
         setting.change(5)
-        setting.channel.set_notices({7: (60.0, [sections])})
+        setting.channel.set_notices({7: Notice(60.0, [sections])})
         assert setting.channel.carousel_bps == pytest.approx(95_000)
         await setting.pass_time(2)
         sent = [data for _, data in setting.link.sent]
@@ -90,7 +93,7 @@ async def test_notices_never_take_more_than_their_share_nor_the_rate_more_than_a
         setting.link.up(100_000)
         for address in range(20):
             setting.change(address)
-        setting.channel.set_notices({7: (30.0, emms)})
+        setting.channel.set_notices({7: Notice(30.0, emms)})
         await setting.pass_time(4)
         notices = [data for _, data in setting.link.sent if parse_emm(data).header.format == 2]
         bits = 8 * sum(map(len, notices)) * 188 / 183
@@ -105,7 +108,7 @@ async def test_notices_give_way_while_changes_are_short_of_bandwidth() -> None:
     setting = Setting()
     async with setting.running():
         setting.link.up(20_000)
-        setting.channel.set_notices({7: (30.0, [SEALER.to_card(9, 1, 7, CONTENT)])})
+        setting.channel.set_notices({7: Notice(30.0, [SEALER.to_card(9, 1, 7, CONTENT)])})
         assert setting.channel.notices.share == 0.05
         for address in range(2_000):
             setting.change(address)
@@ -119,12 +122,48 @@ async def test_a_lost_link_has_notices_sent_again() -> None:
     (section,) = SEALER.to_card(9, 1, 7, CONTENT)
     async with setting.running():
         setting.link.up(100_000)
-        setting.channel.set_notices({7: (3_600.0, [(section,)])})
+        setting.channel.set_notices({7: Notice(3_600.0, [(section,)])})
         await setting.pass_time(1)
         setting.link.down()
         setting.link.up(100_000)
         await setting.pass_time(2)
         assert [data for _, data in setting.link.sent].count(section) == 2
+
+
+async def test_when_all_of_a_notice_had_gone_out_is_told_once_it_has_and_anew_when_it_is_for_more() -> None:
+    setting = Setting()
+    emms = [SEALER.to_card(address, 1, 7, LONG) for address in range(3)]
+    async with setting.running():
+        setting.channel.set_notices({7: Notice(3_600.0, emms[:2])})
+        setting.link.up(100_000)
+        while len(setting.link.sent) < len(emms[0]) + len(emms[1]):
+            assert setting.channel.notice_whole_at(7) is None
+            await setting.pass_time(0.01)
+        first = setting.channel.notice_whole_at(7)
+        assert first == pytest.approx(setting.clock.now(), abs=0.02)
+        setting.channel.set_notices({7: Notice(60.0, emms[:2])})
+        await setting.pass_time(1)
+        assert setting.channel.notice_whole_at(7) == first, "another spacing: nothing more is to be sent"
+        setting.channel.set_notices({7: Notice(60.0, emms)})
+        assert setting.channel.notice_whole_at(7) is None
+        await setting.pass_time(2)
+        assert setting.channel.notice_whole_at(7) == pytest.approx(setting.link.sent[-1][0] + 1_800_000_000, abs=0.1)
+        setting.channel.set_notices({})
+        assert setting.channel.notice_whole_at(7) is None
+
+
+async def test_what_the_link_did_not_take_has_not_gone_out() -> None:
+    setting = Setting()
+    async with setting.running():
+        setting.link.breaks = True
+        setting.channel.set_notices({7: Notice(3_600.0, [SEALER.to_card(9, 1, 7, CONTENT)])})
+        setting.link.up(100_000)
+        await setting.pass_time(1)
+        assert (setting.link.sent, setting.channel.notice_whole_at(7)) == ([], None)
+        assert setting.channel.notice_forecast().rate_bps == 0
+        setting.link.up(100_000)
+        await setting.pass_time(1)
+        assert setting.channel.notice_whole_at(7) is not None
 
 
 # --- the board
@@ -134,18 +173,34 @@ class Outlet:
     multiplex = "mux-1"
 
     def __init__(self) -> None:
-        self.notices: Mapping[int, tuple[float, Sequence[Emm]]] = {}
+        self.notices: Mapping[int, Notice] = {}
+        self.whole: dict[int, float] = {}
 
-    def set_notices(self, notices: Mapping[int, tuple[float, Sequence[Emm]]]) -> None:
+    def set_notices(self, notices: Mapping[int, Notice]) -> None:
         self.notices = notices
+
+    def notice_whole_at(self, number: int) -> float | None:
+        return self.whole.get(number)
+
+    def notice_forecast(self) -> NoticeForecast:
+        return NoticeForecast(1_000.0, (0, 0), 1.0)
+
+    def notice_bits(self, sections: Sequence[int]) -> int:
+        return 8 * sum(sections)
 
     def notice_facts(self, number: int) -> tuple[int, float | None]:
         return 3, 0.0
 
 
 class Network:
-    def __init__(self) -> None:
+    cards = 10
+
+    def __init__(self, name: str) -> None:
+        self.id = name
         self.channels = [Outlet()]
+
+    def count_groups(self, ranges: Sequence[tuple[int, int]]) -> int:
+        return len(ranges)
 
     def key_versions(self) -> Sequence[int]:
         return [1, 2]
@@ -175,9 +230,11 @@ class Board:
         self.ledger = ledger
         self.clock = clock
         self.metrics = Metrics()
-        self.networks = {"net": Network(), "far": Network()}
+        self.networks = {"net": Network("net"), "far": Network("far")}
         self.board = NoticeBoard(lambda: self.networks, lambda: SETTINGS, ledger, SEALER, clock, self.metrics)
         self._ids = 0
+        self.published: list[OutboxMessage] = []
+        ledger.on_messages = self.published.extend
 
     async def put(self, operator: str = "a", name: str = "m", **body: Any) -> None:
         self._ids += 1
@@ -187,7 +244,7 @@ class Board:
 
     def sent(self, network: str = "net") -> dict[int, int]:
         """By number how many EMMs are sent."""
-        return {number: len(emms) for number, (_, emms) in self.networks[network].channels[0].notices.items()}
+        return {number: len(one.emms) for number, one in self.networks[network].channels[0].notices.items()}
 
     async def place(self, card: int, region: str | None) -> None:
         """Have a card of operator a stand in a region."""
@@ -205,7 +262,7 @@ class Board:
         return [[address for address in range(256) if part.addresses(address)] for part in parts]
 
     def emms(self) -> list[Emm]:
-        return [emm for _, emms in self.networks["net"].channels[0].notices.values() for emm in emms]
+        return [emm for one in self.networks["net"].channels[0].notices.values() for emm in one.emms]
 
     def active(self, operator: str) -> float | None:
         return self.metrics.registry.get_sample_value("cad_messages_active", {"operator": operator})
@@ -226,7 +283,7 @@ async def test_each_network_sends_what_is_its_operators(board: Board) -> None:
     await board.put("b", repeat_s=60)
     assert await board.board.refresh() == LOOK_AGAIN_S
     assert (board.sent("net"), board.sent("far")) == ({1: 2}, {2: 2}), "for each key version in the network"
-    assert board.networks["far"].channels[0].notices[2][0] == 60
+    assert board.networks["far"].channels[0].notices[2].repeat_s == 60
     assert (board.active("a"), board.active("b")) == (1, 1)
     (first, second) = board.board.facts()
     assert (first["operator"], first["to"], first["emms"], first["on_air"]) == ("a", "all cards", 2, True)
@@ -292,6 +349,80 @@ async def test_the_task_wakes_by_a_commit_and_goes_on_after_a_fault_of_the_ledge
         await board.clock.settle()
         await board.clock.advance(RETRY_S)
         await _until(lambda: board.sent() == {1: 2, 2: 2})
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+def whole_of(board: Board) -> list[tuple[str, dict[str, Any]]]:
+    """Event id and payload of each `on-air` of a message that went into the outbox."""
+    return [
+        (one.event_id, json.loads(one.payload)) for one in board.published if one.topic == "cad/v1/a/evt/message/on-air"
+    ]
+
+
+async def test_a_message_that_was_sent_to_all_is_told_once(board: Board) -> None:
+    await board.put(name="m-1")
+    await board.put(name="m-2")
+    task = asyncio.create_task(board.board.tell())
+    try:
+        await board.board.refresh()
+        await board.clock.advance(TELL_S)
+        assert whole_of(board) == [], "nothing had gone out"
+        outlet = board.networks["net"].channels[0]
+        outlet.whole[1] = board.clock.now() - 0.5
+        at = _rfc3339(int(board.clock.now() - 0.5))
+        await board.clock.advance(TELL_S)
+        await _until(lambda: whole_of(board))
+        ((event_id, event),) = whole_of(board)
+        assert event == {"message": "m-1", "rev": 1, "at": at}
+        assert event_id.endswith("-message.1.1")
+        assert [one["sent_to_all_at"] for one in board.board.facts()] == [at, None]
+        await board.clock.advance(5 * TELL_S)
+        await board.board.refresh()
+        assert [one.late for one in outlet.notices.values()] == [True, False]
+        await board.clock.advance(5 * TELL_S)
+        assert len(whole_of(board)) == 1
+        await board.put(name="m-1", text={"en": "other"})
+        await board.board.refresh()
+        outlet.whole[3] = board.clock.now()
+        await board.clock.advance(TELL_S)
+        await _until(lambda: len(whole_of(board)) == 2)
+        assert whole_of(board)[1][1]["rev"] == 3
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_what_was_changed_meanwhile_is_not_told_and_a_fault_of_the_ledger_is_outlasted(
+    board: Board, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await board.put(name="m-1")
+    await board.board.refresh()
+    outlet = board.networks["net"].channels[0]
+    outlet.whole[1] = board.clock.now()
+    await board.put(name="m-1", to={"region": "coast"})
+    await board.put(name="m-2")
+    task = asyncio.create_task(board.board.tell())
+    perform, broken = board.ledger.perform, [True]
+
+    async def unsteady(act: Any) -> None:
+        if broken.pop():
+            raise LedgerUnavailable("the disk is full", "make room")
+        broken.append(False)
+        await perform(act)
+
+    monkeypatch.setattr(board.ledger, "perform", unsteady)
+    try:
+        await board.clock.advance(TELL_S)
+        assert broken == []
+        broken.append(False)
+        await board.clock.advance(TELL_S)
+        await board.board.refresh()
+        outlet.whole[2] = board.clock.now()
+        await board.clock.advance(TELL_S)
+        await _until(lambda: whole_of(board))
+        assert [event["message"] for _, event in whole_of(board)] == ["m-2"]
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)

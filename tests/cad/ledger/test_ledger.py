@@ -12,7 +12,8 @@ from cad.frame.clock import SystemClock
 from cad.frame.supervisor import Supervisor
 from cad.ledger.errors import AuditBroken, LedgerUnavailable
 from cad.ledger.ledger import Ledger
-from cad.ledger.model import CardChange, Grants, NoPromise, OutboxMessage, Promise
+from cad.ledger.model import CardChange, Grants, OutboxMessage
+from cad.ledger.promise import NoPromise, Promise
 from cad.ledger.store import FILE_NAME
 from protocol.portal.events import REPLY_TYPE
 from tests.support.clock import ManualClock

@@ -1,13 +1,16 @@
 """C6 through daemon, broker and multiplexer: messages to a card, by offer, by region, to all, and what cards show."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from emm.notices.content import Fingerprint, Message, Notice
+from protocol.portal.fields import spell_moment
 from tests.support.headend import FIRST, Headend, Viewer, headend
 from tests.support.portal_client import Portal, portal
 
@@ -42,6 +45,20 @@ async def committed(one: Portal, command: str, **body: Any) -> dict[str, Any]:
     return reply.payload
 
 
+def aired(one: Portal) -> dict[tuple[str, int], float]:
+    """When each message was told to have been sent to all, by name and rev: once, but for repeats of the same event."""
+    events = {
+        heard.properties["id"]: heard.payload for heard in one.heard if heard.topic.endswith("/evt/message/on-air")
+    }
+    found = {(event["message"], event["rev"]): moment(event["at"]) for event in events.values()}
+    assert len(found) == len(events), events
+    return found
+
+
+def moment(spelt: str) -> float:
+    return datetime.fromisoformat(spelt).timestamp()
+
+
 def shown(card: Viewer) -> list[Notice]:
     """What lies in the card's mailbox after all it has heard."""
     card.listen()
@@ -62,15 +79,19 @@ async def test_c06_messages_and_fingerprints_reach_those_they_are_for(running: H
         await committed(kaisa, "subscription put", subscription="s-1", rev=1, card=mine.number, offer="sport")
         await committed(other, "card assign", card=others.number, rev=1, subscriber="customer")
 
+        ordered_at = int(time.time())
         reply = await committed(kaisa, "card message", card=mine.number, message="one", rev=1, text={"ru": LONG})
         assert reply["card"] == mine.number
-        await committed(kaisa, "message put", message="few", rev=1, to={"offer": "sport"}, text={"ru": "Хоккей"})
-        await committed(
-            kaisa, "message put", message="all", rev=1, to={"all": True}, mode="forced", text={"ru": "Всем"}
-        )
+        few = await committed(kaisa, "message put", message="few", rev=1, to={"offer": "sport"}, text={"ru": "Хоккей"})
+        to_all = {"to": {"all": True}, "mode": "forced"}
+        everyone = await committed(kaisa, "message put", message="all", rev=1, text={"ru": "Всем"}, **to_all)
         await running.until(lambda: sorted(texts(mine)) == sorted([LONG, "Хоккей", "Всем"]), "three messages")
         await running.until(lambda: texts(neighbour) == ["Всем"], "the message to all")
         assert [held.due for held in mine.session.mailbox() if held.forced] == [True]
+        await running.until(lambda: len(aired(kaisa)) == 3, "the events of three messages")
+        for told, name in ((reply, "one"), (few, "few"), (everyone, "all")):
+            assert ordered_at <= aired(kaisa)[name, 1] <= moment(told["on_air_by"]) < ordered_at + 600
+            assert told["visible_by"] is None
 
         to = {"cards": [neighbour.number]}
         await committed(kaisa, "card fingerprint", message="print", rev=1, to=to, service="film-1", duration_s=20)
@@ -122,6 +143,7 @@ async def test_c06_a_message_survives_kill_9_and_a_card_that_comes_later_hears_i
     async with portal(running.broker, "kaisa") as kaisa:
         await committed(kaisa, "message put", message="all", rev=1, to={"all": True}, text={"ru": "Всем"}, repeat_s=30)
         await running.until(lambda: texts(first) == ["Всем"], "the message")
+        await running.until(lambda: aired(kaisa), "the event")
         sent = set(running.multiplexers[0].whole_sections)
         running.kill()
         heard = len(running.multiplexers[0].whole_sections)
@@ -138,6 +160,39 @@ async def test_c06_a_message_survives_kill_9_and_a_card_that_comes_later_hears_i
         later.skip(len(running.multiplexers[0].whole_sections))
         await asyncio.sleep(0.5)
         assert shown(later) == []
+        assert list(aired(kaisa)) == [("all", 1)], "not told again after the restart"
+
+
+async def test_c06_nothing_is_promised_while_a_multiplex_is_away_and_it_is_told_when_it_was_sent(
+    running: Headend,
+) -> None:
+    card, mux = running.card(FIRST["kaisa"]), running.multiplexers[0]
+    async with portal(running.broker, "kaisa") as kaisa:
+        await committed(kaisa, "card assign", card=card.number, rev=1, subscriber="customer")
+        await mux.stop()
+        await running.until(lambda: is_away(running), "the daemon to miss the multiplexer")
+        reply = await committed(kaisa, "message put", message="all", rev=1, to={"all": True}, text={"ru": "Всем"})
+        assert (reply["on_air_by"], reply["visible_by"]) == (None, None)
+        assert "no time can be told while multiplex mux-0 is not connected" in reply["detail"]
+        body = {"message": "later", "rev": 1, "card": card.number, "text": {"ru": "Потом"}}
+        reply = await committed(kaisa, "card message", starts_at=spell_moment(int(time.time()) + 3600), **body)
+        assert reply["on_air_by"] is None
+        running.kill()
+        assert aired(kaisa) == {}
+        await mux.listen()
+        await running.start()
+        await running.until(lambda: texts(card) == ["Всем"], "the message after the restart")
+        await running.until(lambda: list(aired(kaisa)) == [("all", 1)], "the event")
+        starts_at = int(time.time()) + 1800
+        body = {"message": "soon", "rev": 1, "to": {"all": True}, "text": {"ru": "Скоро"}}
+        reply = await committed(kaisa, "message put", starts_at=spell_moment(starts_at), **body)
+        assert starts_at <= moment(reply["on_air_by"]) < starts_at + 600
+        reply = await committed(kaisa, "message put", message="none", rev=1, to={"region": "coast"}, text={"ru": "!"})
+        assert (reply["on_air_by"], "no card is among the recipients" in reply["detail"]) == (None, True)
+
+
+async def is_away(running: Headend) -> bool:
+    return not (await running.ask("/v1/status")).json()["networks"][0]["multiplexes"][0]["connected"]
 
 
 async def nothing_listed(running: Headend) -> bool:

@@ -1,13 +1,14 @@
 """Whose turn it is among notices: all of them, within their share, few before many, and nothing twice at once."""
 
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from emm.rotation.errors import CarouselError
-from emm.rotation.notices import SQUEEZED, NoticeEmm, NoticeTurn, NoticeTurns
+from emm.rotation.notices import SHORT_MAX, SQUEEZED, NoticeEmm, NoticeTurn, NoticeTurns
 
 SECTION = 2_000
 """Bits."""
@@ -66,6 +67,50 @@ def test_one_to_few_does_not_wait_behind_one_to_many() -> None:
     assert first.number == 2
 
 
+def test_two_to_many_go_one_after_the_other_and_one_to_few_between() -> None:
+    made = turns(*(emm(number, index) for number in (1, 3) for index in range(100)))
+    run(made, 0, 2)
+    few = [emm(2, index) for index in range(SHORT_MAX)]
+    made.put([*(emm(number, index) for number in (1, 3) for index in range(100)), *few], 2)
+    sent = [turn.number for _, turn in run(made, 2, 45)]
+    assert sent.index(3) > max(place for place, number in enumerate(sent) if number == 1)
+    assert sent[: 2 * SHORT_MAX].count(2) == SHORT_MAX, "each lane has half"
+
+
+def test_who_joins_a_notice_waits_behind_those_that_have_not_been_sent_at_all() -> None:
+    made = turns(*(emm(1, index) for index in range(50)))
+    run(made, 0, 60)
+    joined = [replace(emm(1, index), late=index == 50) for index in range(51)]
+    made.put([*joined, *(emm(2, index) for index in range(20))], 60)
+    sent = [turn.section for _, turn in run(made, 60, 6)]
+    assert sent[:21] == [b"2-%d-0" % index for index in range(20)] + [b"1-50-0"]
+
+
+def test_an_emm_that_comes_in_between_has_the_others_sent_no_second_time() -> None:
+    made = turns(*(emm(1, index, repeat_s=600) for index in range(5)))
+    run(made, 0, 5)
+    others = [NoticeEmm(1, index + 1, emm(1, index).sections, 600) for index in range(5)]
+    made.put([NoticeEmm(1, 0, ((b"new", SECTION),), 600), *others], 5)
+    assert [turn.section for _, turn in run(made, 5, 60)] == [b"new"]
+
+
+def test_a_notice_is_whole_when_each_of_its_emms_has_gone_out() -> None:
+    made = turns(emm(1, 0, 2), emm(1, 1), emm(2))
+    assert [(turn.number, turn.last, turn.whole) for _, turn in run(made, 0, 5)] == [
+        (1, False, False),
+        (1, True, False),
+        (1, True, True),
+        (2, True, True),
+    ]
+    assert (made.is_whole(1), made.is_whole(3)) == (True, False)
+    made.put([emm(1, 0, 2), emm(1, 1), emm(1, 2)], 5)
+    assert (made.is_whole(1), made.is_whole(2)) == (False, False)
+    assert [turn.whole for _, turn in run(made, 5, 5)] == [True]
+    made.again(10)
+    assert not made.is_whole(1)
+    assert [turn.whole for _, turn in run(made, 10, 5)] == [False, False, False, True]
+
+
 def test_what_stays_keeps_its_turn_and_what_is_withdrawn_is_not_sent() -> None:
     made = turns(emm(1), emm(2))
     assert len(run(made, 0, 10)) == 2
@@ -74,11 +119,17 @@ def test_what_stays_keeps_its_turn_and_what_is_withdrawn_is_not_sent() -> None:
     assert [turn.number for _, turn in run(made, 50, 25)] == [2, 3]
 
 
-def test_an_emm_broken_off_by_a_change_goes_out_whole() -> None:
+def test_an_emm_that_is_being_sent_goes_on_through_a_change_and_is_broken_off_when_withdrawn() -> None:
     made = turns(emm(1, sections=3), rate=10_000)
     assert [turn.section for _, turn in run(made, 0, 1)] == [b"1-0-0"]
     made.put([emm(1, sections=3), emm(2)], 1)
-    assert [turn.section for _, turn in run(made, 1, 10)][:4] == [b"1-0-0", b"1-0-1", b"1-0-2", b"2-0-0"]
+    assert [turn.section for _, turn in run(made, 1, 10)] == [b"1-0-1", b"1-0-2", b"2-0-0"]
+    made.put([emm(3, sections=3), emm(4)], 11)
+    assert [turn.section for _, turn in run(made, 11, 1)] == [b"3-0-0"]
+    made.put([emm(4)], 12)
+    assert [turn.section for _, turn in run(made, 12, 10)] == [b"4-0-0"]
+    made.put([emm(3, sections=3)], 23)
+    assert [turn.section for _, turn in run(made, 23, 10)] == [b"3-0-0", b"3-0-1", b"3-0-2"]
 
 
 def test_all_goes_out_again_when_it_may_be_lost() -> None:

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from cad.ledger.model import EventGrant, Grants, NoPromise, OperatorGrant, Order
+from cad.ledger.model import EventGrant, Grants, OperatorGrant, Order
+from cad.ledger.promise import NoPromise
 from cad.orders.broker import Received
 from cad.orders.intake import read
 from emm.calendar import Calendar
