@@ -37,7 +37,7 @@ def agree(
         return missing
     if command.authority == CUSTOMER_SERVICE:
         return agreed
-    if row is not None and runs_on and (at := _cut_short(row, agreed, command, context)) is not None:
+    if row is not None and runs_on and (at := _cut_short(row, agreed, context)) is not None:
         refused = refuse_end(row, at, command.authority, context)
         if refused is not None:
             return refused
@@ -100,12 +100,12 @@ def _missing(new: SubscriptionRow, offer: OfferRow, state: WorkingSet) -> Decisi
     )
 
 
-def _cut_short(row: SubscriptionRow, new: SubscriptionRow, command: SubscriptionPut, context: Context) -> int | None:
-    """Return when what runs would stop earlier than agreed; None when it would not."""
+def _cut_short(row: SubscriptionRow, new: SubscriptionRow, context: Context) -> int | None:
+    """Return when what runs would stop earlier than agreed, by the new end or that of another offer; else None."""
     if row.starts_at <= context.now < new.starts_at:
         return int(context.now)
-    if command.ends_at is not None and (row.ends_at is None or command.ends_at < row.ends_at):
-        return command.ends_at
+    if new.ends_at is not None and (row.ends_at is None or new.ends_at < row.ends_at):
+        return new.ends_at
     return None
 
 

@@ -2,6 +2,10 @@
 
 import json
 
+from typing import Any
+
+import pytest
+
 from cad.ledger.look import reading
 from tests.support.hand_headend import NUMBERS, HandHeadend
 
@@ -31,3 +35,24 @@ def test_s09_only_customer_service_ends_such_a_service(headend: HandHeadend) -> 
         "needs_authority": None,
         "ok": "customer-service",
     }
+
+
+@pytest.mark.parametrize(
+    ("kind", "more"),
+    [
+        ("channel", {"products": ["sport"], "terms": {"fixed_months": 1}}),
+        (
+            "event",
+            {"service": "cinema", "starts_at": "2026-11-20T00:00:00+02:00", "ends_at": "2026-11-20T23:00:00+02:00"},
+        ),
+    ],
+)
+def test_s09_nor_by_changing_to_an_offer_that_ends_by_itself(
+    headend: HandHeadend, kind: str, more: dict[str, Any]
+) -> None:
+    terms = {"ended_by": "customer-service"}
+    headend.done("offer put", offer="deal", kind="channel", names={"fi": "D"}, products=["sport"], terms=terms)
+    headend.done("offer put", offer="other", kind=kind, names={"fi": "O"}, **more)
+    headend.done("subscription put", subscription="s", card=A, offer="deal")
+    assert headend.order("subscription put", subscription="s", card=A, offer="other")["code"] == "needs_authority"
+    headend.done("subscription put", subscription="s", card=A, offer="other", authority="customer-service")
