@@ -164,11 +164,18 @@ class Channel:
             for index, sections in enumerate(one.emms)
         ]
         self.notices.put(priced, self._clock.monotonic())
+        self._drop_all_but(priced)
         self._notices_sent = {number: sent for number, sent in self._notices_sent.items() if number in notices}
         whole = {number: at for number, at in self._notices_whole.items() if self.notices.is_whole(number)}
         self._notices_whole = whole
         self.yield_share()
         self._wake.set()
+
+    def _drop_all_but(self, notices: Sequence[NoticeEmm]) -> None:
+        """What is over, or for others now, does not go out from the queue, which may have stood still for long."""
+        if any(one.slot == NOTICE for one in self._queue):
+            kept = {data for emm in notices for data, _ in emm.sections}
+            self._queue = deque(one for one in self._queue if one.slot != NOTICE or one.data in kept)
 
     def yield_share(self) -> None:
         """Leave notices a tenth of their share while changes and repeats are short of bandwidth without the rest."""

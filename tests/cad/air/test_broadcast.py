@@ -62,8 +62,7 @@ class PlainLink:
         self.ready, self.allocated_bps = bps > 0, bps
         self._tell(LinkUp(reconnected=bool(self.sent)))
         self._tell(Allocation(bps))
-        if bps:
-            self._up.set()
+        (self._up.set if bps else self._up.clear)()
 
     def down(self, heard_at: float | None = None) -> None:
         self.ready, self.allocated_bps = False, 0

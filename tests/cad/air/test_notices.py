@@ -117,6 +117,25 @@ async def test_notices_give_way_while_changes_are_short_of_bandwidth() -> None:
         assert setting.channel.carousel.shortfalls(setting.channel.carousel_bps)
 
 
+async def test_what_is_over_does_not_go_out_from_a_queue_that_stood_still() -> None:
+    setting = Setting()
+    async with setting.running():
+        setting.link.up(100_000)
+        setting.channel.set_notices({7: (30.0, [SEALER.to_card(address, 1, 7, LONG) for address in (1, 2)])})
+        for address in range(20):
+            setting.change(address)
+        await setting.clock.advance(0.01)
+        setting.link.up(0)
+        sent = len(setting.link.sent)
+        setting.channel.set_notices({})
+        await setting.clock.advance(10)
+        setting.link.up(100_000)
+        await setting.clock.advance(2)
+        late = [parse_emm(data).header.format for _, data in setting.link.sent[sent:]]
+        assert len(late) >= 15
+        assert 2 not in late
+
+
 async def test_a_lost_link_has_notices_sent_again() -> None:
     setting = Setting()
     (section,) = SEALER.to_card(9, 1, 7, CONTENT)
