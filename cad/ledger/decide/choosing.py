@@ -70,7 +70,8 @@ def next_change(row: SubscriptionRow, now: float, zone: ZoneInfo) -> int | None:
     """Return from when on the choice can be changed, which may be now; None where there is none, or it has ended."""
     if row.choice is None or not row.live(now):
         return None
-    return _locked_until(row.choice_changed_at, now, zone) or int(now)
+    changed_at = row.choice_changed_at if row.starts_at <= now else None
+    return _locked_until(changed_at, now, zone) or int(now)
 
 
 def _unfit(command: SubscriptionPut, row: SubscriptionRow | None, offer: OfferRow, context: Context) -> Decision | None:

@@ -182,6 +182,16 @@ def test_before_the_start_the_choice_is_free_and_the_first_is_no_change(mixed: H
     assert choose(mixed, "basic", "news")["code"] == "choice_locked"
 
 
+def test_one_that_is_put_off_may_be_chosen_anew_before_it_starts_and_says_so(mixed: HandHeadend) -> None:
+    choose(mixed, "sport", "film")
+    starts = "2026-12-24T18:00:00+02:00"
+    for choice in (("basic", "news"), ("film", "news")):
+        reply = choose(mixed, *choice, starts_at=starts)
+        assert (reply["code"], on_the_wall(reply["next_change_at"])) == ("ok", "2026-11-20 12:00")
+    (held,) = mixed.view(A).subscriptions
+    assert on_the_wall(held.next_change_at or 0) == "2026-11-20 12:00"
+
+
 @pytest.mark.slow
 def test_customer_service_is_not_refused_and_its_change_counts(mixed: HandHeadend) -> None:
     choose(mixed, "sport", "film")
