@@ -121,7 +121,7 @@ async def test_what_is_over_does_not_go_out_from_a_queue_that_stood_still() -> N
     setting = Setting()
     async with setting.running():
         setting.link.up(100_000)
-        setting.channel.set_notices({7: (30.0, [SEALER.to_card(address, 1, 7, LONG) for address in (1, 2)])})
+        setting.channel.set_notices({7: Notice(30.0, [SEALER.to_card(address, 1, 7, LONG) for address in (1, 2)])})
         for address in range(20):
             setting.change(address)
         await setting.clock.advance(0.01)

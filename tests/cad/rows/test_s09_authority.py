@@ -1,7 +1,6 @@
 """S9: what cannot be ended in the portal is ended by customer service on its own authority, told apart in the audit."""
 
 import json
-
 from typing import Any
 
 import pytest
