@@ -1,4 +1,4 @@
-"""C6 through daemon, broker and multiplexer: messages to a card, by offer, by region, to all, and what cards show."""
+"""C6, M3 through daemon, broker and multiplexer: messages to a card, by offer, by region, to all; what cards show."""
 
 import asyncio
 import time
