@@ -4,22 +4,18 @@ Whatever is due for a card is done before a command about it is looked at, so th
 or busy, decides as if it had been there.
 """
 
-from __future__ import annotations
-
 import heapq
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import structlog
 from sqlalchemy import Connection
 
 from cad.ledger import facts, rollout
+from cad.ledger.batch import Batch
 from cad.ledger.model import HEADEND, OPEN_STATES, SUSPENDED, CardChange
 from cad.ledger.records import CardRow, Fact
 from cad.ledger.tables import rows
-
-if TYPE_CHECKING:
-    from cad.ledger.batch import Batch
 
 log = structlog.get_logger(__name__)
 

@@ -4,26 +4,20 @@ The offer's row changes in one transaction with its answer. A card that has not 
 (I3) until its slice comes; before any command about it is looked at, it follows.
 """
 
-from __future__ import annotations
-
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import structlog
 from sqlalchemy import Connection
 
 from cad.ledger import facts
+from cad.ledger.batch import Batch
 from cad.ledger.decide.events import follow_window
 from cad.ledger.model import HEADEND, CardChange, RolledOut
 from cad.ledger.records import OfferRow, Rollout
 from cad.ledger.tables import rollouts, rows
 from cad.ledger.working import pending_for
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from cad.ledger.batch import Batch
 
 log = structlog.get_logger(__name__)
 

@@ -7,7 +7,6 @@ import json
 import secrets
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -27,18 +26,15 @@ from cad.ledger.model import (
     Grants,
     Intake,
     LedgerOptions,
-    Order,
     OutboxMessage,
     Outcome,
-    Refusal,
     RolledOut,
-    Unreadable,
 )
 from cad.ledger.promise import Promise
 from cad.ledger.records import Rollout
 from cad.ledger.tables import rollouts, rows, schema
 from cad.ledger.tables.database import Database
-from protocol.portal.codes import Code, text
+from cad.ledger.taking import Taking, as_internal
 
 log = structlog.get_logger(__name__)
 
@@ -283,13 +279,13 @@ class Store:
     def _alone(self, intake: Intake, now: float, promises: Mapping[str, Promise]) -> Outcome:
         """Commit one message by itself, and when even that fails reject it, so that it holds up nobody (I7)."""
         try:
-            return self._transact(now, lambda batch, connection: batch.run(connection, [intake]), promises)[0]
+            return self._transact(now, lambda batch, connection: Taking(batch).run(connection, [intake]), promises)[0]
         except LedgerUnavailable:
             raise
         except Exception:
             log.exception("message failed", operator=intake.operator)
-            refused = _as_internal(intake)
-            return self._transact(now, lambda batch, connection: batch.run(connection, [refused]), promises)[0]
+            refused = as_internal(intake)
+            return self._transact(now, lambda batch, connection: Taking(batch).run(connection, [refused]), promises)[0]
 
     def _begin(self, now: float) -> None:
         check = audit.key_check(self._key)
@@ -384,23 +380,4 @@ class Store:
 
 def _run(batch: Batch, connection: Connection, intakes: Sequence[Intake], published: Sequence[int]) -> list[Outcome]:
     rows.UNPUBLISH.run(connection, [(seq,) for seq in published])
-    return batch.run(connection, intakes)
-
-
-def _as_internal(intake: Intake) -> Refusal | Unreadable:
-    """Return what is stored in place of a message that cannot be stored itself."""
-    if isinstance(intake, Order):
-        command = intake.command
-        return Refusal(
-            intake.operator,
-            command.resource,
-            command.verb,
-            command.id,
-            Code.INTERNAL,
-            text(Code.INTERNAL),
-            reply_topic=intake.reply_topic,
-            correlation=intake.correlation,
-        )
-    if isinstance(intake, Refusal):
-        return replace(intake, code=Code.INTERNAL, detail=text(Code.INTERNAL), errors=())
-    return replace(intake, code=Code.INTERNAL, reason=text(Code.INTERNAL), resource="", verb="", id=None)
+    return Taking(batch).run(connection, intakes)

@@ -244,7 +244,7 @@ def test_what_cannot_be_read_is_answered_or_told_and_kept_no_id_of(store: Store)
 
 @pytest.mark.slow
 def test_one_command_that_fails_unexpectedly_fails_alone(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    from cad.ledger import batch
+    from cad.ledger import taking
     from cad.ledger.decide import command as decide
 
     def explode(command: object, *rest: object) -> object:
@@ -252,12 +252,12 @@ def test_one_command_that_fails_unexpectedly_fails_alone(store: Store, monkeypat
             raise ZeroDivisionError
         return decide.decide(command, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(batch, "decide", explode)
+    monkeypatch.setattr(taking, "decide", explode)
     outcomes = take(store, assign(), assign("a8", card=8), assign("a9", card=9))
     assert codes(outcomes) == ["ok", "internal", "ok"]
     assert outcomes[1].reply is not None
     assert outcomes[1].reply.retryable
-    monkeypatch.setattr(batch, "decide", decide.decide)
+    monkeypatch.setattr(taking, "decide", decide.decide)
     assert codes(take(store, assign("a8", card=8))) == ["ok"], "the same command may be sent again"
 
 
