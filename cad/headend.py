@@ -6,17 +6,19 @@ import json
 from collections.abc import AsyncIterator, Callable
 from importlib.metadata import version
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from cad.air.network import carried_by
 from cad.air.on_air import OnAir
 from cad.errors import NotFoundError
-from cad.explain import explain_card, explain_channel
+from cad.explain.document import explain_card, explain_channel
 from cad.frame import clock as clocks
 from cad.frame.clock import SystemClock
 from cad.ledger.acts import stock
 from cad.ledger.ledger import Ledger
+from cad.ledger.look import selling
 from cad.ledger.look.views import CardView
-from config.settings import NetworkSettings, ServiceSettings
+from config.settings import NetworkSettings, OperatorSettings, ServiceSettings
 from protocol import card_number
 
 Document = dict[str, Any]
@@ -82,20 +84,31 @@ class HeadendView:
             "ecmg": self._ecmg(),
         }
 
-    async def explain(self, card: str, channel: str | None) -> Document:
-        """Why the card can see the channel or not. Raises CardNumberError, NotFoundError."""
+    async def explain(self, card: str, channel: str | None, operator: str | None = None) -> Document:
+        """Why the card can see the channel or not. Raises CardNumberError, NotFoundError.
+
+        For an `operator`, a card that is another's is answered like one that does not exist (I10).
+        """
         address = card_number.parse(card)
+        if operator is not None:
+            self._settings_of(operator)
         view = await self._ledger.card_view(address)
-        if view is None:
-            raise NotFoundError(await self._why_unassigned(address))
-        network = self._network_of(view)
-        now = self._clock.now()
+        if view is None or operator not in (None, view.operator):
+            raise NotFoundError(await self._why_unassigned(address, operator))
+        network, owner = self._network_of(view)
+        calendar, now = self._on_air.calendar, self._clock.now()
         live = self._on_air.networks.get(network.id)
-        places = [] if live is None else live.on_air(address)
-        document = explain_card(view, network, self._on_air.calendar, now, places)
+        aired = view.changes[0].aired if view.changes else {}
+        places = () if live is None else live.on_air(address, view.operator, aired)
+        document = explain_card(view, network, calendar, now, places)
         if channel is not None:
             service = _service(network, channel)
-            document["channel"] = explain_channel(view, network, service, self._on_air.calendar, now, places)
+            slugs = [product.id for product in network.products if service.id in product.services]
+            offers = await self._ledger.perform(
+                lambda act, held: selling.offers_with(held, act.grants, owner.id, slugs, service.id, now)
+            )
+            zone = ZoneInfo(owner.time_zone)
+            document["channel"] = explain_channel(view, network, service, calendar, now, places, offers, zone)
         return document
 
     def carousel(self) -> Document:
@@ -114,10 +127,19 @@ class HeadendView:
         head = await self._ledger.audit_verify()
         return {"records": head.seq, "head": head.spell()}
 
-    async def audit_export(self) -> AsyncIterator[bytes]:
-        """The audit records, one JSON line each, in order; each with its MAC."""
+    def audit_export(self, operator: str | None = None) -> AsyncIterator[bytes]:
+        """The audit records, one JSON line each, in order; each with its MAC. Raises NotFoundError at once.
+
+        For an `operator`, only the records that bear its name.
+        """
+        if operator is not None:
+            self._settings_of(operator)
+        return self._records(operator)
+
+    async def _records(self, operator: str | None) -> AsyncIterator[bytes]:
         async for record, mac in self._ledger.audit_export():
-            yield json.dumps({**record, "mac": mac}, ensure_ascii=False).encode() + b"\n"
+            if operator in (None, record.get("operator")):
+                yield json.dumps({**record, "mac": mac}, ensure_ascii=False).encode() + b"\n"
 
     async def check(self) -> Document:
         """What only the owner of the ledger can check."""
@@ -142,21 +164,29 @@ class HeadendView:
         self._clock.believe()
         return {"now": clocks.spell(self._clock.now()), "suspect": self._clock.suspect}
 
-    async def _why_unassigned(self, address: int) -> str:
+    async def _why_unassigned(self, address: int, operator: str | None) -> str:
         number = card_number.spell(address)
         made = await self._ledger.perform(lambda _, held: stock.at(held, address))
+        if operator is not None and (made is None or made.operator != operator):
+            return f"card {number} is not a card of {operator}"
         if made is None:
             return f"card {number} was never assigned: no order for it can have been accepted"
         state = "is being made" if made.made_at is None else f"is in stock since {clocks.spell(made.made_at)}"
         return f"card {number} {state} (batch {made.batch} of {made.operator}) and was never assigned"
 
-    def _network_of(self, view: CardView) -> NetworkSettings:
-        settings = self._on_air.settings
-        wanted = {operator.id: operator.network for operator in settings.operators}.get(view.operator)
-        for network in settings.networks:
-            if network.id == wanted:
-                return network
+    def _network_of(self, view: CardView) -> tuple[NetworkSettings, OperatorSettings]:
+        owner = next((one for one in self._on_air.settings.operators if one.id == view.operator), None)
+        for network in self._on_air.settings.networks:
+            if owner is not None and network.id == owner.network:
+                return network, owner
         raise NotFoundError(f"operator {view.operator} of this card is no longer in the settings")
+
+    def _settings_of(self, operator: str) -> OperatorSettings:
+        """The operator that somebody names. Raises NotFoundError."""
+        for one in self._on_air.settings.operators:
+            if one.id == operator:
+                return one
+        raise NotFoundError(f"there is no operator {operator!r} in the settings")
 
 
 def _service(network: NetworkSettings, channel: str) -> ServiceSettings:

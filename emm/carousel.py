@@ -34,7 +34,10 @@ IN_HAND: Final = 3
 
 
 class Place(NamedTuple):
-    """Where a card stands. Times by the outer clock; None: never sent, or no change that is known."""
+    """Where a card stands. Times by the outer clock; None: never sent, or no change that is known.
+
+    `sent_at` is what turns are reckoned from. Of a card that was taken in as sent long ago it is not when it was sent.
+    """
 
     ring: str
     size: int

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,16 +14,18 @@ import structlog
 from cad.air.links import Link
 from cad.air.muxes import Allocation, ChangedOver, LinkDownError, LinkEvent, LinkLost, LinkUp
 from cad.air.roster import SectionCache
+from cad.air.sent import LastSent
 from cad.frame.clock import Clock
 from cad.frame.metrics import Metrics
 from config.outlets import Outlet, StreamSettings
-from emm.carousel import RESEND_HORIZON_S, Carousel, Forecast
+from emm.carousel import RESEND_HORIZON_S, Carousel, Forecast, Place
 from emm.errors import EmmError
 from emm.message import EMM_MAX, PARTS_MAX
 from emm.pacer import PACKET_BITS, Pacer, cost_bits
 from emm.rotation.arithmetic import HOLDING_S, USABLE_SHARE
 from emm.rotation.notice_forecast import NoticeForecast
 from emm.rotation.notices import NoticeEmm, NoticeTurns
+from emm.rotation.policy import LANE_NAMES, NEW
 from protocol.mpegts.packet import LAST_FREE_PID, Packing, SectionPacketizer
 
 log = structlog.get_logger("cad.air.broadcast")
@@ -106,6 +109,7 @@ class Channel:
         self._metrics = metrics
         self._aired = aired
         self.notices = NoticeTurns(message_share)
+        self.last_sent = LastSent(clock.monotonic())
         self._notices_sent: dict[int, tuple[int, float]] = {}  # by number: how many EMMs, and when the last
         self._notices_whole: dict[int, float] = {}  # by number: when all of it had gone out once
         self._pacer = Pacer(burst_s=settings.burst_ms / 1000)
@@ -214,6 +218,25 @@ class Channel:
         """What can be promised for changes that an operator makes now."""
         return self.carousel.forecast(self._clock.monotonic(), self.size(sections), self.carousel_bps, operator)
 
+    def next_at(self, place: Place, operator: int = 0) -> float | None:
+        """Until when a card of the operator in that place is sent, as far as the present rate and cards let expect.
+
+        By the monotonic clock; None while the link is down or nothing can be said.
+        """
+        if not self.link.ready:
+            return None
+        now = self._clock.monotonic()
+        if place.ring in LANE_NAMES:
+            forecast = self.carousel.forecast(now, place.size, self.carousel_bps, operator)
+            by = now + (forecast.first_s if place.ring == LANE_NAMES[NEW] else forecast.bulk_first_s)
+        else:
+            facts = self.carousel.cycle_facts(self.carousel_bps)
+            cycle_s = next(one.cycle_s for one in facts if one.name == place.ring)
+            up_at = now if self.link.since is None else self._monotonic_at(self.link.since)
+            due = max(up_at, place.sent_at or up_at) + cycle_s
+            by = due if due > now else now + cycle_s
+        return by if math.isfinite(by) else None
+
     def _monotonic_at(self, unix_time: float) -> float:
         return self._clock.monotonic() - max(0.0, self._clock.now() - unix_time)
 
@@ -245,12 +268,15 @@ class Channel:
             raise
         finally:
             self._on_its_way = ()
-        self._pacer.on_wire(self._clock.monotonic())
+        sent_at = self._clock.monotonic()
+        self._pacer.on_wire(sent_at)
         at = self._clock.now()
         first = []
         for section in batch:
             if section.notice is not None:
                 self._notices_whole.setdefault(section.notice, at)
+            if section.last and section.slot != NOTICE:
+                self.last_sent.note(section.slot, sent_at)
             for change in section.changes:
                 first.append(FirstAir(change.change_seq, self.multiplex, at))
                 self._to_air.observe(max(0.0, at - change.committed_at))

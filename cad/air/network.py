@@ -16,6 +16,7 @@ from cad.air.mass import Promised
 from cad.air.mux_pair import MAIN, MuxPair
 from cad.air.promises import HOUR_S, Promise, Told, is_urgent
 from cad.air.roster import CardBlock, RightBlock, Roster, SectionCache
+from cad.air.sent import CardOnAir
 from cad.frame import clock as clocks
 from cad.frame.clock import Clock
 from cad.frame.health import Health
@@ -170,25 +171,26 @@ class NetworkOnAir:
             log.error("a card's EMM cannot be made", network=self.id, slot=slot, error=str(error))
             return TYPICAL_SECTIONS
 
-    def on_air(self, address: int) -> list[dict[str, Any]]:
-        """Where a card stands on each multiplex, for `explain`."""
+    def on_air(self, address: int, operator: str, aired: Mapping[str, float]) -> tuple[CardOnAir, ...]:
+        """How a card of an operator stands on each multiplex; `aired`: when its newest change was first sent where."""
         slot = self.roster.slot_of(address)
+        ahead_s = self._clock.now() - self._clock.monotonic()
         found = []
         for channel in self.channels:
             place = None if slot is None else channel.carousel.place(slot)
-            ago = None
-            if place is not None and place.sent_at is not None:
-                ago = max(0.0, self._clock.monotonic() - place.sent_at)
+            sent_at = None if slot is None else channel.last_sent.at(slot)
+            next_at = None if place is None else channel.next_at(place, self.operators.get(operator, 0))
             found.append(
-                {
-                    "multiplex": channel.multiplex,
-                    "connected": channel.link.ready,
-                    "ring": None if place is None else place.ring,
-                    "last_sent_at": None if ago is None else clocks.spell(self._clock.now() - ago),
-                    "last_sent_ago_s": None if ago is None else round(ago, 1),
-                }
+                CardOnAir(
+                    channel.multiplex,
+                    channel.link.ready,
+                    None if place is None else place.ring,
+                    aired.get(channel.multiplex),
+                    None if sent_at is None else sent_at + ahead_s,
+                    None if next_at is None else next_at + ahead_s,
+                )
             )
-        return found
+        return tuple(found)
 
     def facts(self) -> list[dict[str, Any]]:
         """Each multiplex with its rings, as `cad carousel top` shows them."""

@@ -9,12 +9,19 @@ from typing import IO, Any
 
 import click
 
-from cad.cli.shell.options import Decorator, config_option, daemon_options, json_option, socket_option
+from cad.cli.shell.options import (
+    Decorator,
+    config_option,
+    daemon_options,
+    json_option,
+    operator_option,
+    operator_parameter,
+    socket_option,
+)
 
 CHANGE_COLUMNS = ("at", "operator", "card", "what", "name", "change", "command")
 ACTIVE_COLUMNS = ("day", "operator", "as_of", "what", "name", "cards")
 
-operator_option: Decorator = click.option("--operator", help="Only this operator's; all of them unless it is said.")
 output_option: Decorator = click.option(
     "--output", "output", type=click.File("w", encoding="utf-8", atomic=True), default="-", help="A file."
 )
@@ -39,7 +46,7 @@ def active(day: str, operator: str | None, as_csv: bool, config: Path, socket_pa
     from cad.cli.shell.output import console, show_json, table
 
     with daemon(config, socket_path) as client:
-        found = client.get("/v1/reports/active", day=day, **_of(operator))
+        found = client.get("/v1/reports/active", day=day, **operator_parameter(operator))
     if as_json:
         show_json(found)
     elif as_csv:
@@ -71,7 +78,7 @@ def changes(
     """
     from cad.cli.shell.client import daemon
 
-    question = {"from": first, "to": last} | _of(operator)
+    question = {"from": first, "to": last} | operator_parameter(operator)
     with daemon(config, socket_path) as client:
         lines = client.lines("/v1/reports/changes", **question)
         if as_json:
@@ -122,10 +129,6 @@ def differences(file: IO[str], operator: str, config: Path, socket_path: Path | 
         raise CheckFailedError(f"headend (here) and file (there) are not the same: {counts}")
     if not as_json:
         click.echo("no differences")
-
-
-def _of(operator: str | None) -> dict[str, str]:
-    return {} if operator is None else {"operator": operator}
 
 
 def _active_rows(found: dict[str, Any]) -> Iterator[dict[str, Any]]:

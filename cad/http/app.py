@@ -12,6 +12,7 @@ from cad.errors import CadError, CatalogueChangedError, NotFoundError, QuestionE
 from cad.frame.health import Condition, Health
 from cad.frame.metrics import CONTENT_TYPE, Metrics
 from cad.http.facade import Headend
+from cad.http.scope import log_read, log_refusal
 from cad.ledger.errors import AuditBroken, LedgerError
 from emm.errors import EmmError
 from protocol.errors import CardNumberError, ProtocolError
@@ -67,8 +68,8 @@ def _control_routes(headend: Headend, health: Health) -> list[Route]:
         return JSONResponse(headend.status() | {"health": found})
 
     async def explain(request: Request) -> Response:
-        channel = request.query_params.get("channel")
-        return JSONResponse(await headend.explain(request.path_params["card"], channel))
+        channel, operator = (request.query_params.get(name) for name in ("channel", "operator"))
+        return JSONResponse(await headend.explain(request.path_params["card"], channel, operator))
 
     async def carousel(_request: Request) -> Response:
         return JSONResponse(headend.carousel())
@@ -79,8 +80,10 @@ def _control_routes(headend: Headend, health: Health) -> list[Route]:
     async def audit_verify(_request: Request) -> Response:
         return JSONResponse(await headend.audit_verify())
 
-    async def audit_export(_request: Request) -> Response:
-        return StreamingResponse(headend.audit_export(), media_type="application/x-ndjson")
+    async def audit_export(request: Request) -> Response:
+        lines = headend.audit_export(request.query_params.get("operator"))
+        log_read(request)
+        return StreamingResponse(lines, media_type="application/x-ndjson")
 
     async def check(_request: Request) -> Response:
         return JSONResponse(await headend.check())
@@ -105,7 +108,8 @@ def _verdict(word: str, against: list[Condition]) -> Response:
     return JSONResponse(document, 503 if against else 200)
 
 
-async def _refuse(_request: Request, error: Exception) -> Response:
+async def _refuse(request: Request, error: Exception) -> Response:
+    log_refusal(request, error)
     status = next(status for kind, status in STATUS_OF_ERROR if isinstance(error, kind))
     kind = type(error).__name__
     return JSONResponse({"error": {"type": kind, "text": str(error)}}, status)

@@ -8,6 +8,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from cad.http.peer import who
+from cad.http.scope import name_operator
 from cad.orders.catalogue import CatalogueDesk
 from protocol.portal.commands import catalogue
 from protocol.portal.commands.catalogue import CatalogueError
@@ -23,12 +24,14 @@ def catalogue_routes(desk: CatalogueDesk) -> list[Route]:
         return JSONResponse(await desk.offers(request.query_params.get("operator")))
 
     async def compare(request: Request) -> Response:
-        body = await _read(request)
-        return JSONResponse(await desk.compare(catalogue.read(body.get("catalogue")), who(request)))
+        wanted = catalogue.read((await _read(request)).get("catalogue"))
+        name_operator(request, wanted.operator)
+        return JSONResponse(await desk.compare(wanted, who(request)))
 
     async def load(request: Request) -> Response:
         body = await _read(request)
         wanted = catalogue.read(body.get("catalogue"))
+        name_operator(request, wanted.operator)
         return JSONResponse(await desk.load(wanted, str(body.get("seen")), who(request)))
 
     return [

@@ -13,10 +13,11 @@ class Headend(Protocol):
         """Return how the daemon is: node, version, broker, ledger, multiplexes, counts. The caller adds the health."""
         ...
 
-    async def explain(self, card: str, channel: str | None) -> Document:
+    async def explain(self, card: str, channel: str | None, operator: str | None = None) -> Document:
         """Return why the card (its printed number) can see the channel or not; without a channel, all of the card.
 
-        Raises CardNumberError, or NotFoundError for an unknown card or channel.
+        Raises CardNumberError, or NotFoundError for an unknown card or channel; for an `operator` also for a card of
+        another, in the same words.
         """
         ...
 
@@ -32,8 +33,11 @@ class Headend(Protocol):
         """Verify the whole audit chain. Raises the ledger's AuditBroken."""
         ...
 
-    def audit_export(self) -> AsyncIterator[bytes]:
-        """Yield the audit records, one JSON line each, in order."""
+    def audit_export(self, operator: str | None = None) -> AsyncIterator[bytes]:
+        """Yield the audit records of one operator, or all, one JSON line each, in order.
+
+        Raises NotFoundError for an unknown operator, when it is called.
+        """
         ...
 
     async def check(self) -> Document:

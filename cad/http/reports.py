@@ -9,6 +9,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from cad.errors import NotFoundError, QuestionError
+from cad.http.scope import log_read
 
 LINES: str = "application/x-ndjson"
 
@@ -29,11 +30,14 @@ def report_routes(reports: Reports, export: Export, operators: Callable[[], froz
     """Return the routes, to be served where only operators of the headend get in."""
 
     async def active(request: Request) -> Response:
-        return JSONResponse(await reports.active(_asked(request, "day"), request.query_params.get("operator")))
+        found = await reports.active(_asked(request, "day"), request.query_params.get("operator"))
+        log_read(request)
+        return JSONResponse(found)
 
     async def changes(request: Request) -> Response:
         question = _asked(request, "from"), _asked(request, "to"), request.query_params.get("operator")
         await reports.check(*question)  # what cannot be answered is refused before the answer has begun
+        log_read(request)
 
         async def lines() -> AsyncIterator[bytes]:
             async for one in reports.changes(*question):
@@ -45,6 +49,7 @@ def report_routes(reports: Reports, export: Export, operators: Callable[[], froz
         operator = _asked(request, "operator")
         if operator not in operators():
             raise NotFoundError(f"there is no operator {operator!r} in the settings")
+        log_read(request)
         return StreamingResponse(export(operator), media_type=LINES)
 
     return [

@@ -11,6 +11,7 @@ from starlette.routing import Route
 
 from cad.errors import StockRefusedError
 from cad.frame.clock import spell
+from cad.http.scope import name_operator
 from cad.ledger.acts import stock
 from cad.ledger.ledger import Ledger
 from protocol import card_number
@@ -128,7 +129,10 @@ def stock_routes(desk: StockDesk) -> list[Route]:
 
 def _taking(kind: type[Body], act: Callable[[Body], Awaitable[Document]]) -> Callable[[Request], Awaitable[Response]]:
     async def endpoint(request: Request) -> Response:
-        return JSONResponse(await act(await _read(request, kind)))
+        body = await _read(request, kind)
+        if (operator := getattr(body, "operator", None)) is not None:
+            name_operator(request, operator)
+        return JSONResponse(await act(body))
 
     return endpoint
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from cad.air.on_air import OnAir
 from cad.errors import NotFoundError
-from cad.frame.clock import Clock
+from cad.frame.clock import Clock, spell
 from cad.ledger.ledger import Ledger
 from cad.ledger.look.views import CardView
 from cad.ledger.model import OPEN_STATES
@@ -82,14 +82,20 @@ class Desk:
         await self._note(person, Act.LOOK, number, reader)
         network = self._network(person)
         live = self._on_air.networks.get(network.id)
-        places = [] if live is None else live.on_air(view.address)
+        aired = view.changes[0].aired if view.changes else {}
+        places = () if live is None else live.on_air(view.address, view.operator, aired)
         return docs.CardAnswer(
             now=self._clock.now(),
             card=_card_fact(view),
             network=await self._network_facts(network, view.operator),
             on_air=tuple(
-                docs.OnAir(multiplex=at["multiplex"], connected=at["connected"], last_sent_at=at["last_sent_at"])
-                for at in places
+                docs.OnAir(
+                    multiplex=place.multiplex,
+                    connected=place.connected,
+                    first_sent_at=_spell(place.first_sent_at),
+                    last_sent_at=_spell(place.last_sent_at),
+                )
+                for place in places
             ),
         )
 
@@ -273,6 +279,10 @@ class Desk:
                 for event in events
             ),
         )
+
+
+def _spell(at: float | None) -> str | None:
+    return None if at is None else spell(at)
 
 
 def _who(person: Person) -> dict[str, Any]:

@@ -81,10 +81,14 @@ class Network(Document):
 
 
 class OnAir(Document):
-    """When a card's EMM was last sent on one multiplex."""
+    """When a card's newest change was first sent on one multiplex, and when its EMM last was.
+
+    `last_sent_at` is null when it was not sent since the daemon's start.
+    """
 
     multiplex: str
     connected: bool
+    first_sent_at: str | None = None
     last_sent_at: str | None
 
 

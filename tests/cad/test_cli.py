@@ -24,6 +24,7 @@ from config import load
 from emm.keys import KeyLadder
 from tests.support.daemon_socket import ServedDaemon
 from tests.support.logs import logging_as_before
+from tests.support.scripted_headend import CHANNEL
 
 SETTINGS = """
 [node]
@@ -268,9 +269,16 @@ def test_explain_carousel_audit_and_clock_ask_the_daemon(
 ) -> None:
     where = ["--config", str(config)]
     code, out, _ = run(capsys, "explain", "0000 0000 1008", "sport-1", *where, "--json")
-    assert (code, json.loads(out)) == (0, {"card": "000000001008", "channel": "sport-1"})
+    assert (code, json.loads(out)) == (0, {"card": "000000001008", "channel": CHANNEL | {"service": "sport-1"}})
     code, out, _ = run(capsys, "explain", "000000001008", *where)
-    assert "card" in out
+    assert (code, out.split()) == (0, ["card", "000000001008"])
+    code, out, _ = run(capsys, "explain", "000000001008", "sport-1", *where, "--operator", "kaisa")
+    assert code == 0
+    for told in (CHANNEL["sentence"], CHANNEL["advice"], *(need["text"] for need in CHANNEL["needs"])):
+        assert out.count(told) == 1
+    assert out.index(CHANNEL["sentence"]) < out.index("card ")
+    code, _, err = run(capsys, "explain", "000000001008", *where, "--operator", "other")
+    assert (code, err.splitlines()[-1]) == (ExitCode.NOT_FOUND, "cad: no such card")
     code, _, err = run(capsys, "explain", "000000009993", *where)
     assert (code, err) == (ExitCode.NOT_FOUND, "cad: no such card\n")
     code, out, _ = run(capsys, "carousel", "top", *where, "--json")
@@ -283,6 +291,10 @@ def test_explain_carousel_audit_and_clock_ask_the_daemon(
     assert [json.loads(line)["seq"] for line in out.splitlines()] == [0, 1, 2]
     code, out, _ = run(capsys, "audit", "export", *where, "--output", str(tmp_path / "audit.jsonl"))
     assert len((tmp_path / "audit.jsonl").read_text().splitlines()) == 3
+    code, out, _ = run(capsys, "audit", "export", *where, "--operator", "kaisa")
+    assert [json.loads(line)["seq"] for line in out.splitlines()] == [1, 2]
+    code, _, err = run(capsys, "audit", "export", *where, "--operator", "other")
+    assert (code, err.splitlines()[-1]) == (ExitCode.NOT_FOUND, "cad: no such operator")
     code, out, _ = run(capsys, "clock", *where, "--json")
     assert code == 0
     code, out, _ = run(capsys, "clock", "--believe", "--yes", *where, "--json")

@@ -1,23 +1,28 @@
 """The control socket and the loopback port: real sockets, real clients."""
 
 import asyncio
+import getpass
 import os
 import signal
 import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any, cast
 
 import httpx
 import pytest
 from structlog.testing import capture_logs
 
-from cad.errors import ListenError
+from cad.errors import ListenError, NotFoundError, StockRefusedError
 from cad.frame.clock import SystemClock
 from cad.frame.health import Health
 from cad.frame.metrics import Metrics
 from cad.frame.supervisor import Supervisor
 from cad.http.app import control_app, public_app
+from cad.http.catalogue import catalogue_routes
+from cad.http.reports import report_routes
 from cad.http.server import HttpServer, bind_tcp, bind_unix
+from cad.http.stock import stock_routes
 from protocol import card_number
 from tests.support.scripted_headend import ScriptedHeadend
 
@@ -99,11 +104,102 @@ async def test_status_carries_the_health(served: Served) -> None:
 async def test_explain_passes_card_and_channel_and_tells_errors_apart(served: Served) -> None:
     number = card_number.spell(100)
     found = await served.control.get(f"/v1/explain/{number}", params={"channel": "sport-1"})
-    assert found.json() == {"card": number, "channel": "sport-1"}
+    assert (found.json()["card"], found.json()["channel"]["service"]) == (number, "sport-1")
     mistyped = await served.control.get("/v1/explain/000000001009")
     assert (mistyped.status_code, mistyped.json()["error"]["type"]) == (400, "CardNumberError")
     unknown = await served.control.get(f"/v1/explain/{card_number.spell(999)}")
     assert (unknown.status_code, unknown.json()["error"]["text"]) == (404, "no such card")
+
+
+@pytest.mark.slow
+async def test_what_is_refused_or_read_for_an_operator_is_logged_with_who_asked(served: Served) -> None:
+    number, me = card_number.spell(100), f"{getpass.getuser()} (uid {os.getuid()})"
+    with capture_logs() as logs:
+        for path in (f"/v1/explain/{number}", "/v1/audit/export"):
+            assert (await served.control.get(path, params={"operator": "kaisa"})).status_code == 200
+            assert (await served.control.get(path, params={"operator": "other"})).status_code == 404
+        assert (await served.control.get("/v1/audit/export")).status_code == 200
+        assert (await served.control.get(f"/v1/explain/{card_number.spell(999)}")).status_code == 404
+    told = [{key: one.get(key) for key in ("event", "log_level", "path", "operator", "who")} for one in logs]
+    export, explain = "/v1/audit/export", f"/v1/explain/{number}"
+    assert told == [
+        {"event": "request refused", "log_level": "warning", "path": explain, "operator": "other", "who": me},
+        {"event": "data read", "log_level": "info", "path": export, "operator": "kaisa", "who": me},
+        {"event": "request refused", "log_level": "warning", "path": export, "operator": "other", "who": me},
+        {"event": "data read", "log_level": "info", "path": export, "operator": None, "who": me},
+    ]
+
+
+SPORT = {"offer": "sport", "kind": "channel", "names": {"fi": "Urheilu"}, "products": ["sport"]}
+
+
+class OneOperator:
+    """Reports of kaisa alone."""
+
+    async def active(self, day: str, operator: str | None = None) -> dict[str, Any]:
+        await self.check(day, day, operator)
+        return {"day": day}
+
+    async def check(self, first: str, last: str, operator: str | None = None) -> None:
+        if operator != "kaisa":
+            raise NotFoundError(f"there is no operator {operator!r}")
+
+    async def changes(self, first: str, last: str, operator: str | None = None) -> AsyncIterator[dict[str, Any]]:
+        yield {"from": first, "to": last}
+
+
+async def lines(_operator: str) -> AsyncIterator[bytes]:
+    yield b"{}\n"
+
+
+class NoDesk:
+    """A catalogue and a stock that know no operator."""
+
+    async def refuse(self, *_about: Any) -> dict[str, Any]:
+        raise StockRefusedError("not of this operator")
+
+    offers = compare = load = reserve = claim = made = batches = refuse
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "asked", "status"),
+    [
+        ("GET", "/v1/reports/active", {"day": "2026-12-01"}, 200),
+        ("GET", "/v1/reports/changes", {"from": "2026-12-01", "to": "2026-12-02"}, 200),
+        ("GET", "/v1/snapshot", {}, 200),
+        ("POST", "/v1/offers/compare", {"catalogue": {"offers": [SPORT]}}, 409),
+        ("POST", "/v1/offers/load", {"catalogue": {"offers": [SPORT]}, "seen": ""}, 409),
+        ("POST", "/v1/stock/reserve", {"batch": "b", "count": 1}, 409),
+        ("POST", "/v1/stock/claim", {"batch": "b", "serial": "A" * 20}, 409),
+    ],
+)
+@pytest.mark.parametrize("operator", ["kaisa", "other"])
+async def test_every_question_that_names_an_operator_leaves_a_line(
+    method: str, path: str, asked: dict[str, Any], status: int, operator: str
+) -> None:
+    metrics, desk = Metrics(), cast(Any, NoDesk())
+    routes = [
+        *report_routes(OneOperator(), lines, lambda: frozenset({"kaisa"})),
+        *catalogue_routes(desk),
+        *stock_routes(desk),
+    ]
+    app = control_app(ScriptedHeadend(), Health(SystemClock(), metrics), metrics, routes)
+    if "catalogue" in asked:
+        asked = asked | {"catalogue": asked["catalogue"] | {"operator": operator}}
+    else:
+        asked = asked | {"operator": operator}
+    said = {"params": asked} if method == "GET" else {"json": asked}
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://cad") as client:
+        with capture_logs() as logs:
+            answer = await client.request(method, path, **said)
+    read = (operator, status) == ("kaisa", 200)
+    assert answer.status_code == (200 if read else 409 if status == 409 else 404), answer.text
+    (line,) = logs
+    assert (line["event"], line["path"], line["operator"]) == (
+        "data read" if read else "request refused",
+        path,
+        operator,
+    )
 
 
 @pytest.mark.slow

@@ -1,16 +1,20 @@
 """What goes wrong around the daemon: it stays up, says so, and goes on by itself when it is mended."""
 
 import asyncio
+import contextlib
 import os
 import resource
 import signal
+import sqlite3
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
+from cad.frame.clock import spell
 from emm.message import parse_emm
 from emm.pacer import cost_bits
 from tests.support.broker import Authority
@@ -97,11 +101,62 @@ async def test_the_multiplexer_restarts_and_hears_everything_again(one: Headend)
         assert "mux-0" in reply["detail"]
         assert await broken(one, "link")
         explained = (await one.ask(f"/v1/explain/{mine.number}", channel="sport-1")).json()
-        assert explained["channel"]["code"] == "not_on_air"
+        assert explained["channel"]["code"] == "not_connected"
         await mux.listen()
         await kaisa.until(lambda heard: heard.topic.endswith("/on-air") and heard.payload["revision"] >= 2, 60)
         await one.until(lambda: mine.opens("sport-1", time.time()), "the channel to open")
     assert mux.faults == []
+
+
+def make_old(ledger: Path) -> None:
+    """Let all that the ledger has be two hours older: then a start of the daemon takes no card as just changed."""
+    with contextlib.closing(sqlite3.connect(ledger)) as held, held:
+        held.execute("UPDATE changes SET at = at - 7200, done_at = done_at - 7200")
+        held.execute("UPDATE airs SET at = at - 7200")
+
+
+async def test_a_daemon_that_starts_alone_claims_no_transmission(one: Headend) -> None:
+    """`explain` says what was sent, not what the carousel reckons with."""
+    await one.start()
+    (mux,) = one.multiplexers
+    mine = one.card(FIRST["kaisa"])
+
+    async def explained() -> dict[str, Any]:
+        answer = await one.ask(f"/v1/explain/{mine.number}", channel="sport-1")
+        found: dict[str, Any] = answer.json()
+        return found["channel"] | found["on_air"][0]
+
+    async def becomes(code: str) -> dict[str, Any] | None:
+        try:
+            found = await explained()
+        except httpx.HTTPError:
+            return None
+        return found if found["code"] == code else None
+
+    async with portal(one.broker, "kaisa") as kaisa:
+        await set_up(kaisa, mine.number)
+        await committed(kaisa, "subscription", "put", subscription="s", rev=1, card=mine.number, offer="sport")
+        before = await one.until(lambda: becomes("visible"), "the channel to be visible", 60)
+    assert before["first_sent_at"] <= before["last_sent_at"]
+    assert await one.stop() == 0
+    await mux.stop()
+    make_old(one.folder / "state" / "ledger.db")
+    one.spawn()
+
+    alone = await one.until(lambda: becomes("not_connected"), "the daemon to answer", 120)
+    assert (alone["connected"], alone["ring"], alone["visible"]) == (False, "base", False)
+    assert (alone["last_sent_at"], alone["last_sent_ago_s"], alone["next_by"]) == (None, None, None)
+    assert alone["first_sent_at"] is not None
+    assert alone["first_sent_at"] < before["first_sent_at"]
+    assert "may open" not in alone["sentence"]
+    assert [(need["code"], need["names"]) for need in alone["needs"]] == [("multiplex", ["mux-0"])]
+
+    back_at = spell(time.time())
+    await mux.listen()
+    after = await one.until(lambda: becomes("visible"), "the channel to be sent again", 120)
+    assert after["first_sent_at"] == alone["first_sent_at"]
+    assert after["last_sent_at"] >= back_at
+    assert after["needs"] == []
 
 
 async def test_a_lower_allocation_is_obeyed_at_once(one: Headend) -> None:

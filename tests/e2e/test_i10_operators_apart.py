@@ -4,7 +4,9 @@ With the shipped access list of the broker, and without any: then only the daemo
 """
 
 import asyncio
+import getpass
 import json
+import os
 import sys
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -17,10 +19,11 @@ import httpx
 import pytest
 from starlette.routing import Route
 
-from cad.errors import StockRefusedError
+from cad.errors import NotFoundError, StockRefusedError
 from cad.frame.clock import SystemClock
 from cad.frame.health import Health
 from cad.frame.metrics import Metrics
+from cad.headend import HeadendView
 from cad.http.app import public_app
 from cad.http.stock import Claim, LedgerDesk, Reservation
 from cad.ledger.model import Grants
@@ -31,6 +34,7 @@ from protocol.portal.documents import schemas
 from protocol.portal.documents.samples import CARD, OTHER_CARD
 from tests.support.broker import SHIPPED, Mosquitto, running
 from tests.support.eventually import eventually
+from tests.support.hand_headend import HELSINKI
 from tests.support.headend import FIRST, Headend, headend
 from tests.support.order_desk import GRANTS, OrderDesk, mqtt_settings, order_desk
 from tests.support.portal_client import Portal, portal
@@ -348,6 +352,50 @@ async def test_a_chip_of_another_operator_is_not_taken_into_stock(field: FieldHe
         await desk.reserve(Reservation(operator="other", batch="c", count=1, first=KAISA + 500))
 
 
+def question_desk(field: FieldHeadend) -> HeadendView:
+    """What the control socket asks, over the ledger of the field's headend."""
+    return HeadendView(field.air, field.ledger, field.clock, dict, 0.0)  # type: ignore[arg-type]
+
+
+async def test_explain_for_one_operator_answers_of_its_own_cards_only(field: FieldHeadend) -> None:
+    desk = question_desk(field)
+    found = await desk.explain(spell(KAISA), "sport-1", "kaisa")
+    assert (found["operator"], found["channel"]["needs"][0]["code"]) == ("kaisa", "multiplex")
+    assert await desk.explain(spell(KAISA), "sport-1") == found
+    refused = {}
+    for address in (OTHER, OTHER + 1, KAISA + 1):
+        with pytest.raises(NotFoundError) as error:
+            await desk.explain(spell(address), None, "kaisa")
+        refused[address] = str(error.value).replace(spell(address), "…")
+    assert set(refused.values()) == {"card … is not a card of kaisa"}
+    with pytest.raises(NotFoundError, match="there is no operator 'nobody'"):
+        await desk.explain(spell(KAISA), None, "nobody")
+
+
+async def test_a_card_in_stock_is_told_of_to_its_own_operator_only(field: FieldHeadend) -> None:
+    stock, desk = LedgerDesk(field.ledger), question_desk(field)
+    first = (await stock.reserve(Reservation(operator="other", batch="box-17", count=1)))["first"]
+    await stock.claim(Claim(operator="other", batch="box-17", serial="A" * 20))
+    with pytest.raises(NotFoundError, match="box-17"):
+        await desk.explain(spell(first), None, "other")
+    with pytest.raises(NotFoundError, match=r"^card [0-9]+ is not a card of kaisa$"):
+        await desk.explain(spell(first), None, "kaisa")
+
+
+async def test_an_extract_of_the_audit_holds_one_operators_records_with_the_macs_of_the_chain(
+    field: FieldHeadend,
+) -> None:
+    desk = question_desk(field)
+    whole = [json.loads(line) async for line in desk.audit_export()]
+    for operator in ("kaisa", "other"):
+        mine = [json.loads(line) async for line in desk.audit_export(operator)]
+        assert mine == [one for one in whole if one.get("operator") == operator]
+        assert len(mine) == 3
+        assert all(len(one["mac"]) == 64 for one in mine)
+    with pytest.raises(NotFoundError, match="there is no operator 'nobody'"):
+        desk.audit_export("nobody")
+
+
 async def cad(one: Headend, *arguments: str) -> tuple[int, str]:
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "cad", *arguments, "--config", str(one.config)),
@@ -362,7 +410,7 @@ async def cad(one: Headend, *arguments: str) -> tuple[int, str]:
 
 @pytest.mark.slow
 async def test_the_command_line_keeps_to_the_operator_that_is_named(tmp_path: Path) -> None:
-    """`cad report` with `--operator`, through the daemon: a telco's report shows nothing of another's."""
+    """`--operator`, through the daemon: a telco is shown nothing of another's, and what was asked is in the log."""
     card = spell(FIRST["kaisa"])
     async with headend(tmp_path, multiplexers=0) as one:
         await one.start()
@@ -373,7 +421,7 @@ async def test_the_command_line_keeps_to_the_operator_that_is_named(tmp_path: Pa
             await kaisa.reply(await kaisa.order("card", "assign", body), "committed")
             order = {"subscription": "s-1", "rev": 1, "card": card, "offer": "sport"}
             await kaisa.reply(await kaisa.order("subscription", "put", order), "committed")
-        today = datetime.now(ZoneInfo("Europe/Helsinki")).date()
+        today = datetime.now(HELSINKI).date()  # reports go by the operator's days
         period = ("--from", str(today - timedelta(1)), "--to", str(today + timedelta(1)))
         view = tmp_path / "view"
         view.write_text(json.dumps({"item": "card", "card": card, "subscriber": "somebody-else"}))
@@ -390,7 +438,27 @@ async def test_the_command_line_keeps_to_the_operator_that_is_named(tmp_path: Pa
             assert (code, SUBSCRIBER in shown) == (0, seen), shown
             code, shown = await cad(one, "report", "differences", str(view), *scope)
             assert (code, SUBSCRIBER in shown) == (4, seen), shown
-        for command in (("active", "--day", str(today)), ("changes", *period), ("snapshot",)):
-            code, shown = await cad(one, "report", *command, "--operator", "nobody")
+            code, shown = await cad(one, "audit", "export", *scope)
+            assert (code, SUBSCRIBER in shown) == (0, seen), shown
+            code, shown = await cad(one, "explain", card, "sport-1", *scope)
+            assert (code, SUBSCRIBER in shown) == (0 if seen else 8, seen), shown
+            assert seen or f"card {card} is not a card of other" in shown
+        for command in (
+            *(("report", "active", "--day", str(today)), ("report", "changes", *period), ("report", "snapshot")),
+            *(("audit", "export"), ("explain", card), ("offer", "list")),
+        ):
+            code, shown = await cad(one, *command, "--operator", "nobody")
             assert code == 8, shown
-            assert "there is no operator 'nobody'" in shown
+            assert "no operator 'nobody'" in shown
+        told = [(event["event"], event["operator"], event["path"]) for event in one.events() if "operator" in event]
+        assert {event["who"] for event in one.events() if event["event"] in ("data read", "request refused")} == {
+            f"{getpass.getuser()} (uid {os.getuid()})"
+        }
+    read = ["/v1/reports/active", "/v1/reports/changes", "/v1/snapshot", "/v1/snapshot", "/v1/audit/export"]
+    explain = f"/v1/explain/{card}"
+    assert [path for event, operator, path in told if (event, operator) == ("data read", "kaisa")] == read
+    assert [path for event, operator, path in told if (event, operator) == ("data read", "other")] == read
+    assert [path for event, operator, path in told if (event, operator) == ("request refused", "other")] == [explain]
+    assert [path for event, operator, path in told if (event, operator) == ("request refused", "nobody")] == [
+        *(*read[:3], read[4], explain, "/v1/offers")
+    ]

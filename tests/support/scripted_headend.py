@@ -7,6 +7,19 @@ from cad.errors import NotFoundError
 from cad.ledger.errors import AuditBroken
 from protocol import card_number
 
+CHANNEL: dict[str, Any] = {
+    "name": "Sport 1",
+    "products": ["sport"],
+    "visible": False,
+    "code": "suspended",
+    "sentence": "The card is suspended (unpaid); its subscriptions are kept.",
+    "advice": "ask the till",
+    "needs": [
+        {"code": "reopen", "text": "The card must be reopened.", "names": [], "at": None},
+        {"code": "multiplex", "text": "Multiplex mux-1 must be connected.", "names": ["mux-1"], "at": None},
+    ],
+}
+
 
 class ScriptedHeadend:
     """Implements `cad.http.facade.Headend`. Card 999 is unknown."""
@@ -23,10 +36,10 @@ class ScriptedHeadend:
             raise RuntimeError("a defect")
         return {"node": "headend-1"}
 
-    async def explain(self, card: str, channel: str | None) -> dict[str, Any]:
-        if card_number.parse(card) == 999:
+    async def explain(self, card: str, channel: str | None, operator: str | None = None) -> dict[str, Any]:
+        if card_number.parse(card) == 999 or operator not in (None, "kaisa"):
             raise NotFoundError("no such card")
-        return {"card": card, "channel": channel}
+        return {"card": card} | ({} if channel is None else {"channel": CHANNEL | {"service": channel}})
 
     def messages(self) -> dict[str, Any]:
         one = {"network": "net", "operator": "kaisa", "message": "works-17", "number": 4, "to": "all cards", "emms": 1}
@@ -43,8 +56,13 @@ class ScriptedHeadend:
             raise self.broken
         return {"records": 3}
 
-    async def audit_export(self) -> AsyncIterator[bytes]:
-        for number in range(3):
+    def audit_export(self, operator: str | None = None) -> AsyncIterator[bytes]:
+        if operator not in (None, "kaisa"):
+            raise NotFoundError("no such operator")
+        return self._records(1 if operator else 0)
+
+    async def _records(self, first: int) -> AsyncIterator[bytes]:
+        for number in range(first, 3):
             yield b'{"seq": %d}\n' % number
 
     async def check(self) -> dict[str, Any]:

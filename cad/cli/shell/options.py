@@ -34,6 +34,13 @@ socket_option: Decorator = click.option(
     help=f"The daemon's control socket.  [default: node.socket of the settings, else {DEFAULT_SOCKET}]",
 )
 
+operator_option: Decorator = click.option("--operator", help="Only this operator's; all of them unless it is said.")
+
+
+def operator_parameter(operator: str | None) -> dict[str, str]:
+    """Return how a question to the daemon names the operator that it keeps to."""
+    return {} if operator is None else {"operator": operator}
+
 
 def daemon_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add what a command needs that asks the daemon: --config, --socket and --json."""

@@ -140,6 +140,24 @@ async def test_a_change_goes_out_and_is_recorded_once() -> None:
     assert setting.sample("cad_promises_total", operator="other", promise="on_air_by", outcome="kept") == 1
 
 
+async def test_a_card_was_last_sent_when_the_link_took_it_and_a_notice_is_no_card() -> None:
+    setting = Setting()
+    last_sent = setting.channel.last_sent
+    async with setting.running():
+        setting.channel.set_notices({4: (1.0, [(bytes(40),)])})
+        setting.link.up(100_000)
+        await setting.pass_time(1)
+        assert setting.channel.notice_facts(4)[0] > 0
+        setting.change(1000)
+        setting.link.breaks = True
+        await setting.pass_time(1)
+        assert last_sent.at(0) is None
+        setting.link.up(100_000)
+        await setting.pass_time(1)
+    sent = [at for at, data in setting.link.sent if data != bytes(40)]
+    assert last_sent.at(0) == pytest.approx(sent[-1], abs=0.11)
+
+
 async def test_what_is_newer_brings_what_is_older_on_the_air() -> None:
     setting = Setting()
     async with setting.running():

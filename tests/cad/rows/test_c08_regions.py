@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
+from cad.air.sent import CardOnAir
 from cad.ecmg.maker import SealingMaker
 from cad.ecmg.services import ServiceBook
-from cad.explain import explain_card, explain_channel
+from cad.explain.document import explain_card, explain_channel
 from cards.errors import CardRefusedError
 from cards.memory.contents import CardMemory
 from cards.memory.state_file import decode, encode
@@ -161,7 +162,7 @@ def test_a_card_given_back_forgets_where_it_stood(headend: HandHeadend) -> None:
 @pytest.mark.slow
 def test_explain_says_until_when(headend: HandHeadend, cards: dict[str, Viewer]) -> None:
     network = south()
-    aired = [{"multiplex": "mux-1", "connected": True, "last_sent_at": "2026-12-06T15:00:00Z"}]
+    aired = [CardOnAir("mux-1", True, "base", BEGINS, BEGINS)]
 
     def channel(number: str, now: float) -> tuple[str, str]:
         view = headend.view(number)
@@ -172,10 +173,10 @@ def test_explain_says_until_when(headend: HandHeadend, cards: dict[str, Viewer])
 
     assert channel(COAST, BEGINS) == (
         "blacked_out",
-        "sport-1 is blacked out in the card's region until 2026-12-06T19:00:00Z.",
+        "sport-1 is blacked out in the card's region until 2026-12-06 19:00 UTC.",
     )
     assert (
-        channel(NOWHERE, BEGINS)[1] == "sport-1 is blacked out for cards without a region until 2026-12-06T19:00:00Z."
+        channel(NOWHERE, BEGINS)[1] == "sport-1 is blacked out for cards without a region until 2026-12-06 19:00 UTC."
     )
     assert [channel(INLAND, BEGINS)[0], channel(COAST, ENDS)[0]] == ["visible", "visible"]
     whole = [

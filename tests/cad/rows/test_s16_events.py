@@ -6,9 +6,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from cad.air.sent import CardOnAir
 from cad.ecmg.maker import SealingMaker
 from cad.ecmg.services import ServiceBook
-from cad.explain import explain_card, explain_channel
+from cad.explain.document import explain_card, explain_channel
 from cad.ledger.look import reading
 from cards.errors import CardRefusedError
 from config.settings import NetworkSettings
@@ -264,7 +265,7 @@ def test_withdrawn_it_is_not_sold_and_its_buyers_keep_it(headend: HandHeadend, s
 def test_explain_names_it(headend: HandHeadend, scrambler: Scrambler) -> None:
     event(headend)
     buy(headend, A)
-    aired = [{"multiplex": "mux-1", "connected": True, "last_sent_at": spell_moment(BEGINS)}]
+    aired = [CardOnAir("mux-1", True, "base", BEGINS, BEGINS)]
 
     def channel(number: str) -> tuple[list[str], str]:
         (service,) = SOUTH.services

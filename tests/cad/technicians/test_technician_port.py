@@ -4,10 +4,12 @@ import asyncio
 import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import httpx
 import pytest
 
+from cad.air.sent import CardOnAir
 from cad.frame.tls import TlsFilesError
 from cad.technicians.documents import CardAnswer, EmmAnswer, SignedExtract, VisitsAnswer
 from cad.technicians.people import Act
@@ -63,6 +65,23 @@ async def test_a_technician_sees_what_the_ledger_says_of_a_card(headend: FieldHe
             "reader": "Reader 0",
         }
     ]
+
+
+@pytest.mark.slow
+async def test_a_card_that_was_not_sent_since_the_start_has_no_last_time(headend: FieldHeadend) -> None:
+    asked = []
+
+    def on_air(*about: object) -> tuple[CardOnAir, ...]:
+        asked.append(about)
+        return CardOnAir("mux-1", True, "base", 60.0, None), CardOnAir("mux-2", False, "base", None, 120.0)
+
+    headend.air.networks["net"] = SimpleNamespace(on_air=on_air)
+    async with headend.client("anna") as anna:
+        listed = (await anna.get(f"/v1/cards/{MINE}")).json()["on_air"]
+    assert asked == [(KAISA, "kaisa", {})]
+    first = {"multiplex": "mux-1", "connected": True, "first_sent_at": "1970-01-01T00:01:00Z", "last_sent_at": None}
+    second = {"multiplex": "mux-2", "connected": False, "first_sent_at": None, "last_sent_at": "1970-01-01T00:02:00Z"}
+    assert listed == [first, second]
 
 
 @pytest.mark.slow
