@@ -1,4 +1,4 @@
-"""What goes wrong around the daemon: it stays up, says so, and goes on by itself when it is mended."""
+"""What goes wrong around the daemon: it stays up, says so, also in explain (X5), and goes on when it is mended."""
 
 import asyncio
 import contextlib

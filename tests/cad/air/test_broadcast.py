@@ -7,7 +7,7 @@ from typing import cast
 
 import pytest
 
-from cad.air.broadcast import Channel, FirstAir, WaitingChange, resend_horizon_s
+from cad.air.broadcast import Channel, FirstAir, Notice, WaitingChange, resend_horizon_s
 from cad.air.muxes import Allocation, LinkDownError, LinkEvent, LinkLost, LinkUp, MuxLink
 from cad.air.roster import Roster, SectionCache
 from cad.frame.metrics import Metrics
@@ -144,7 +144,7 @@ async def test_a_card_was_last_sent_when_the_link_took_it_and_a_notice_is_no_car
     setting = Setting()
     last_sent = setting.channel.last_sent
     async with setting.running():
-        setting.channel.set_notices({4: (1.0, [(bytes(40),)])})
+        setting.channel.set_notices({4: Notice(1.0, [(bytes(40),)])})
         setting.link.up(100_000)
         await setting.pass_time(1)
         assert setting.channel.notice_facts(4)[0] > 0

@@ -1,4 +1,4 @@
-"""When a card's EMM was sent is what was sent, never what the carousel reckons with to find whose turn it is."""
+"""X5: when a card's EMM was sent is what was sent, never what the carousel reckons with to find whose turn it is."""
 
 from collections.abc import Iterator
 from pathlib import Path
