@@ -5,6 +5,7 @@ With the shipped access list of the broker, and without any: then only the daemo
 
 import asyncio
 import getpass
+import hashlib
 import json
 import os
 import sys
@@ -13,7 +14,9 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
+from zoneinfo import ZoneInfo
 
+import aiomqtt
 import httpx
 import pytest
 from starlette.routing import Route
@@ -31,7 +34,7 @@ from protocol.card_number import spell
 from protocol.portal.commands.parsing import COMMANDS
 from protocol.portal.documents import schemas
 from protocol.portal.documents.samples import CARD, OTHER_CARD
-from tests.support.broker import SHIPPED, Mosquitto, running
+from tests.support.broker import HOST, SHIPPED, Mosquitto, running
 from tests.support.eventually import eventually
 from tests.support.hand_headend import HELSINKI
 from tests.support.headend import FIRST, Headend, headend
@@ -60,6 +63,7 @@ REFUSALS: Final = {
 }
 NAMES_NOTHING: Final = {("invoice", "replay"), ("snapshot", "request")}
 """Commands that name no resource: they give what is the sender's own."""
+_BY_THIEF: Final = f'attempt operator="{THIEF}" client="'
 
 
 @pytest.fixture(params=["access list", "no access list"])
@@ -95,6 +99,16 @@ class Scene:
     async def next_reject(self, after: int) -> dict[str, Any]:
         await eventually(lambda: len(self.rejects()) > after)
         return self.rejects()[after]
+
+    async def unreadable(self) -> list[tuple[str, str]]:
+        """Operator and code of all messages that the audit says could not be understood."""
+        records = [one async for one, _ in self.desk.ledger.audit_export()]
+        return [(one["operator"], one["code"]) for one in records if one["kind"] == "unreadable"]
+
+    async def logged(self, attempt: str) -> None:
+        """Wait until the broker's log says that the thief tried this."""
+        end = f" {attempt}"
+        await eventually(lambda: any(line.endswith(end) and _BY_THIEF in line for line in self.broker.attempts()), 30)
 
     def told_the_thief(self) -> str:
         return json.dumps([one.payload for one in self.thief.heard])
@@ -218,23 +232,22 @@ async def test_no_reply_goes_into_anothers_tree(scene: Scene, topic: str) -> Non
         ("snapshot", "request", {}),
         ("snapshot", "read", {"snapshot": "their-snapshot"}),
     ):
-        rejects = len(scene.rejects())
+        rejects, records = len(scene.rejects()), len(await scene.unreadable())
         payload = json.dumps(body | {"id": f"x-{verb}"}).encode()
         await scene.thief.send(f"cad/v1/kaspnet/cmd/{resource}/{verb}", payload, response_topic=topic)
         assert (await scene.next_reject(rejects))["code"] == "bad_reply_topic"
+        assert (await scene.unreadable())[records:] == [(THIEF, "bad_reply_topic")]
     assert scene.robbed.heard[heard:] == []
-    last = [one async for one, _ in scene.desk.ledger.audit_export()][-1]
-    assert (last["kind"], last["operator"], last["code"]) == ("unreadable", THIEF, "bad_reply_topic")
 
 
 async def test_reply_to_names_a_client_and_no_topic(scene: Scene) -> None:
     for name in ("../../karjaa/rep/web", "a/b", "+", "#", ""):
+        rejects, records = len(scene.rejects()), len(await scene.unreadable())
         body = json.dumps({"id": f"x{name}", "card": OWN, "reply_to": name}).encode()
         await scene.thief.send("cad/v1/kaspnet/cmd/card/refresh", body)
-        reject = await scene.thief.until(
-            lambda one, id_=f"x{name}": one.payload.get("id") == id_ or one.payload.get("code") == "bad_reply_topic"
-        )
-        assert reject.topic == "cad/v1/kaspnet/rej"
+        reject = await scene.next_reject(rejects)
+        assert (reject["hash"], reject["code"]) == (hashlib.sha256(body).hexdigest(), "bad_reply_topic")
+        assert (await scene.unreadable())[records:] == [(THIEF, "bad_reply_topic")]
 
 
 async def test_who_publishes_in_anothers_name_is_stopped_by_the_access_list(scene: Scene) -> None:
@@ -245,6 +258,7 @@ async def test_who_publishes_in_anothers_name_is_stopped_by_the_access_list(scen
         await liar.client.publish("cad/v1/karjaa/cmd/card/suspend", json.dumps(body).encode(), qos=1)
         await scene.thief.reply(await scene.thief.order("card", "refresh", {"card": OWN}), "committed")
     if _listed(scene.broker):
+        await scene.logged('publish "cad/v1/karjaa/cmd/card/suspend"')
         assert await scene.records("stolen") == []
         assert await scene.theirs() == before
     else:
@@ -283,9 +297,30 @@ async def test_anothers_messages_cannot_be_listened_to(scene: Scene) -> None:
         "cad/v1/+/cmd/#",
     ):
         await scene.thief.client.subscribe(topic, qos=1)
+        await scene.logged(f'subscribe "{topic}"')
     await scene.robbed.reply(await scene.robbed.order("snapshot", "read", {"snapshot": "their-snapshot"}), "committed")
     await scene.thief.reply(await scene.thief.order("card", "refresh", {"card": OWN}), "committed")
     assert [one.topic for one in scene.thief.heard[heard:] if ROBBED in one.topic] == []
+    assert len(scene.broker.attempts()) == 6, "what is everybody's own is no attempt"
+
+
+@pytest.mark.parametrize("broker", ["access list"], indirect=True)
+async def test_a_will_in_anothers_tree_and_anothers_client_id_are_logged(scene: Scene) -> None:
+    topic = f"cad/v1/{ROBBED}/evt/card/on-air"
+    heard = len(scene.robbed.heard)
+    async with aiomqtt.Client(
+        *(HOST, scene.broker.port),
+        identifier=f"{ROBBED}-batch",
+        tls_context=scene.broker.authority.context(THIEF),
+        will=aiomqtt.Will(topic, b"{}"),
+    ) as liar:
+        await scene.logged(f'will "{topic}"')
+        liar._client._sock_close()
+    async with portal(scene.broker, ROBBED, "batch"):
+        pass
+    async with portal(scene.broker, ROBBED, "batch", certificate=THIEF):
+        await scene.logged(f'client-id-of "{ROBBED}"')
+    assert scene.robbed.heard[heard:] == []
 
 
 @pytest.fixture

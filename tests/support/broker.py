@@ -4,6 +4,7 @@ import contextlib
 import datetime as dt
 import os
 import re
+import shlex
 import shutil
 import signal
 import socket
@@ -101,7 +102,6 @@ class Mosquitto:
             "keyfile": str(key_file),
             "acl_file": str(acl),
             "persistence_location": f"{self.folder}/",
-            "log_dest": f"file {self.log}",
         }
         text = (SHIPPED / "mosquitto.conf").read_text()
         for name, value in (here | settings).items():
@@ -116,9 +116,8 @@ class Mosquitto:
         assert self._process is None
         program = shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin")
         assert program, "mosquitto is missing: scripts/setup test installs it"
-        self._process = subprocess.Popen(
-            [program, "-c", str(self.folder / "mosquitto.conf")], stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT
-        )
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(self._command(program), stdout=log, stderr=subprocess.STDOUT)
         deadline = time.monotonic() + 10
         while time.monotonic() < deadline:
             assert self._process.poll() is None, f"mosquitto ended: {self.log.read_text() if self.log.exists() else ''}"
@@ -126,6 +125,24 @@ class Mosquitto:
                 return
             time.sleep(0.02)
         raise AssertionError("mosquitto does not listen")
+
+    def _command(self, program: str) -> list[str]:
+        """The shipped unit's command, with this place's paths and without the change of user."""
+        unit = (SHIPPED / "mosquitto.service.conf").read_text()
+        *words, script = shlex.split(unit.splitlines()[-1].removeprefix("ExecStart="))
+        for there, here in (
+            ("/usr/sbin/mosquitto", program),
+            ("/etc/mosquitto/mosquitto.conf", str(self.folder / "mosquitto.conf")),
+            ("/usr/bin/setpriv --reuid=mosquitto --regid=mosquitto --clear-groups ", ""),
+            ("/etc/mosquitto/cad/attempts.py", str(SHIPPED / "attempts.py")),
+        ):
+            assert there in script, f"{there} does not stand in the shipped mosquitto.service.conf"
+            script = script.replace(there, here)
+        return [*words, script]
+
+    def attempts(self) -> list[str]:
+        """What the broker's log says of attempts so far."""
+        return [line for line in self.log.read_text().splitlines() if line.startswith("<4>attempt ")]
 
     def stop(self) -> None:
         """End it in an orderly way; it saves what it holds."""

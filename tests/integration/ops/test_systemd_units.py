@@ -96,3 +96,18 @@ def test_the_directories_can_be_made(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     modes = {name: (tmp_path / "etc/cad" / name).stat().st_mode & 0o777 for name in (".", "credentials", "tls")}
     assert modes == {".": 0o750, "credentials": 0o700, "tls": 0o750}
+
+
+def test_the_brokers_unit_takes_the_drop_in(tmp_path: Path) -> None:
+    """Debian's own unit with the shipped drop-in: one command, nothing that systemd does not understand."""
+    unit = tmp_path / "mosquitto.service"
+    unit.write_text(Path("/lib/systemd/system/mosquitto.service").read_text())
+    dropin = tmp_path / "mosquitto.service.d" / "cad.conf"
+    dropin.parent.mkdir()
+    dropin.write_text(Path("config/mosquitto/mosquitto.service.conf").read_text())
+    command = ["systemd-analyze", "verify", "--man=no", str(unit)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr, done.stdout) == (0, "", "")
+    dropin.write_text(dropin.read_text().replace("/bin/bash", "/bin/bush"))
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert "/bin/bush" in done.stderr, "the drop-in is read"
