@@ -64,7 +64,7 @@ def running_broker(directory: Path, port: int, mosquitto: str | None) -> Iterato
     """Run a broker on `port` as long as the context lasts; gives its name. Raises DemoBrokerError."""
     if mosquitto is None:
         with _embedded(directory, port):
-            yield "embedded broker (iotcore)"
+            yield "embedded broker (iotcore, MQTT 5 only)"
         return
     configuration = directory / "mosquitto.conf"
     configuration.write_text(MOSQUITTO.format(port=port, directory=directory))

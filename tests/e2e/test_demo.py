@@ -53,7 +53,7 @@ def test_with_the_embedded_broker(tmp_path: Path) -> None:
     output, _ = (process := demo(tmp_path, "-c", EMBEDDED)).communicate(timeout=120)
     assert process.returncode == 0, output
     result = json.loads(output.splitlines()[-1])
-    assert result["broker"] == "embedded broker (iotcore)"
+    assert result["broker"] == "embedded broker (iotcore, MQTT 5 only)"
     assert 0 < result["visible_after_s"] < 3600
 
 

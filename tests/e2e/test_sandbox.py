@@ -1,4 +1,7 @@
-"""C2, C6: `cad demo --portal`, with the shipped client, down to the cards: a month in a minute; paired and unpaired."""
+"""C2, C6: `cad demo --portal`, with the shipped client, down to the cards: a month in a minute; paired and unpaired.
+
+Also with the broker that comes along where mosquitto is not installed.
+"""
 
 import asyncio
 import json
@@ -6,6 +9,7 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -21,6 +25,15 @@ from protocol.portal.commands.offers import OfferPut
 from protocol.portal.commands.subscriptions import SubscriptionPut
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
+
+EMBEDDED = """
+import sys
+import cad.demo.sandbox
+cad.demo.sandbox.find_mosquitto = lambda: None
+from cad.cli.main import main
+sys.argv = ["cad", "demo", "--portal", "--json"]
+main()
+"""
 
 
 class Sandbox:
@@ -57,17 +70,15 @@ class Sandbox:
         return datetime.fromisoformat(self.clock["now"])
 
 
-@pytest.fixture
-async def sandbox(tmp_path: Path) -> AsyncIterator[Sandbox]:
+@asynccontextmanager
+async def running(folder: Path, *command: str) -> AsyncIterator[Sandbox]:
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "cad", "demo", "--portal", "--json"),
-        stdout=asyncio.subprocess.PIPE,
-        env={**os.environ, "TMPDIR": str(tmp_path)},
+        *(sys.executable, *command), stdout=asyncio.subprocess.PIPE, env={**os.environ, "TMPDIR": str(folder)}
     )
     assert process.stdout is not None
-    async with asyncio.timeout(40):
+    async with asyncio.timeout(90):
         facts = json.loads(await process.stdout.readline())
-    async with aiomqtt.Client("127.0.0.1", facts["broker"]["port"]) as client:
+    async with aiomqtt.Client("127.0.0.1", facts["broker"]["port"], protocol=aiomqtt.ProtocolVersion.V5) as client:
         one = Sandbox(facts, client)
         await client.subscribe("cad/sandbox/clock")
         await client.subscribe("cad/sandbox/card/+")
@@ -76,7 +87,13 @@ async def sandbox(tmp_path: Path) -> AsyncIterator[Sandbox]:
         listening.cancel()
     process.send_signal(signal.SIGTERM)
     assert await process.wait() == 128 + signal.SIGTERM
-    assert list(tmp_path.glob("cad-sandbox-*")) == []
+    assert list(folder.glob("cad-sandbox-*")) == []
+
+
+@pytest.fixture
+async def sandbox(tmp_path: Path) -> AsyncIterator[Sandbox]:
+    async with running(tmp_path, "-m", "cad", "demo", "--portal", "--json") as one:
+        yield one
 
 
 async def test_c02_a_month_in_a_minute(sandbox: Sandbox, tmp_path: Path) -> None:
@@ -143,3 +160,27 @@ async def test_c06_a_card_is_paired_and_unpaired_in_its_receiver(sandbox: Sandbo
         await portal.order(CardPair(card=address, rev=3, receiver=receiver_number.parse(mine)))
         await sandbox.until(card, ["sport-1", "sport-2"])
         assert sandbox.receivers[card] == (mine, None)
+
+
+async def test_an_order_opens_a_card_on_the_broker_that_comes_along(tmp_path: Path) -> None:
+    async with running(tmp_path, "-c", EMBEDDED) as one:
+        assert one.facts["broker"]["name"] == "embedded broker (iotcore, MQTT 5 only)"
+        card = one.facts["receivers"][0]
+        address = card_number.parse(card)
+        settings = PortalSettings(
+            operator="demo-telco", outbox=tmp_path / "outbox.db", host="127.0.0.1", port=one.port, repeat_after_s=2
+        )
+        async with PortalClient(settings) as portal:
+            ids = await portal.send_all(
+                [
+                    OfferPut(offer="sport", rev=1, kind="package", names={"en": "Sport"}, products=("sport",)),
+                    CardAssign(card=address, rev=1, subscriber="customer-1"),
+                    SubscriptionPut(subscription="s-1", rev=1, card=address, offer="sport"),
+                ]
+            )
+            async with asyncio.timeout(60):
+                assert {(await portal.answer(each)).code for each in ids} == {"ok"}
+        await one.until(card, ["sport-1", "sport-2"], 60)
+        old = aiomqtt.Client("127.0.0.1", one.port, protocol=aiomqtt.ProtocolVersion.V311, timeout=5)
+        with pytest.raises(aiomqtt.MqttError):
+            await old.__aenter__()

@@ -34,3 +34,9 @@ def test_links_lead_somewhere() -> None:
     assert links
     for link in links:
         assert (FOLDER / link).exists(), link
+
+
+def test_the_first_order_needs_no_root() -> None:
+    first = TEXT.partition("## The first order")[2].partition("\n## ")[0]
+    assert "scripts/setup run && .venv/bin/cad demo --portal --port 1883" in first
+    assert "make setup" not in TEXT, "it installs Debian packages"
