@@ -17,7 +17,7 @@ from protocol.portal.codes import Code
 from protocol.portal.commands import snapshot
 from protocol.portal.documents import schemas
 from protocol.portal.documents.schemas import Kind
-from tests.support import portal_codes
+from tests.support import portal_codes, portal_limits
 from tests.support.ledgers import open_store
 
 EXAMPLE = re.compile(r"^```json (\S+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -90,6 +90,10 @@ def test_the_reject_of_the_page_is_what_the_headend_says() -> None:
         assert one is not None
         assert (one.code, one.reason) == (shown["code"], shown["reason"])  # type: ignore[union-attr]
     assert (told.hash, told.size) == (shown["hash"], shown["size"])  # type: ignore[union-attr]
+
+
+def test_the_table_of_limits_is_that_of_the_models() -> None:
+    assert portal_limits.written() == portal_limits.table(), "run: python -m tests.support.portal_limits"
 
 
 def test_the_table_of_codes_is_that_of_the_code() -> None:
