@@ -7,12 +7,13 @@ import math
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final
 
 import structlog
 
 from cad.air.links import Link
 from cad.air.muxes import Allocation, ChangedOver, LinkDownError, LinkEvent, LinkLost, LinkUp
+from cad.air.notice_log import Notice, NoticeLog
 from cad.air.roster import SectionCache
 from cad.air.sent import LastSent
 from cad.frame.clock import Clock
@@ -63,14 +64,6 @@ class FirstAir:
     at: float
 
 
-class Notice(NamedTuple):
-    """A notice to send: spacing in seconds, the sections of each EMM; `late`: it was sent to all it was for before."""
-
-    repeat_s: float
-    emms: Sequence[tuple[bytes, ...]]
-    late: bool = False
-
-
 @dataclass(frozen=True, slots=True)
 class _Section:
     """A section on its way out; the last one of a card's EMM brings the changes it carries on the air.
@@ -110,8 +103,7 @@ class Channel:
         self._aired = aired
         self.notices = NoticeTurns(message_share)
         self.last_sent = LastSent(clock.monotonic())
-        self._notices_sent: dict[int, tuple[int, float]] = {}  # by number: how many EMMs, and when the last
-        self._notices_whole: dict[int, float] = {}  # by number: when all of it had gone out once
+        self._notice_log = NoticeLog()
         self._pacer = Pacer(burst_s=settings.burst_ms / 1000)
         self._packetizer = _packetizer(settings)
         # A batch may bring out the packet held back before it, and end in one that is half empty.
@@ -167,11 +159,10 @@ class Channel:
             for number, one in notices.items()
             for index, sections in enumerate(one.emms)
         ]
-        self.notices.put(priced, self._clock.monotonic())
+        now = self._clock.monotonic()
+        self.notices.put(priced, now)
         self._drop_all_but(priced)
-        self._notices_sent = {number: sent for number, sent in self._notices_sent.items() if number in notices}
-        whole = {number: at for number, at in self._notices_whole.items() if self.notices.is_whole(number)}
-        self._notices_whole = whole
+        self._notice_log.keep(notices.keys(), self.notices.is_whole, now)
         self.yield_share()
         self._wake.set()
 
@@ -190,11 +181,11 @@ class Channel:
 
     def notice_facts(self, number: int) -> tuple[int, float | None]:
         """How many EMMs of a notice have gone out here since the daemon's start, and when the last (Unix seconds)."""
-        return self._notices_sent.get(number, (0, None))
+        return self._notice_log.emms(number)
 
     def notice_whole_at(self, number: int) -> float | None:
         """When all EMMs of a notice, as it is now, had gone out here once (Unix seconds), None before."""
-        return self._notices_whole.get(number)
+        return self._notice_log.whole_at(number)
 
     def notice_forecast(self) -> NoticeForecast:
         """What is certain here for a notice that is ordered now, even while notices have to give way."""
@@ -274,7 +265,7 @@ class Channel:
         first = []
         for section in batch:
             if section.notice is not None:
-                self._notices_whole.setdefault(section.notice, at)
+                self._notice_log.note_whole(section.notice, section.drawn_at, at)
             if section.last and section.slot != NOTICE:
                 self.last_sent.note(section.slot, sent_at)
             for change in section.changes:
@@ -340,8 +331,7 @@ class Channel:
             self._queue.append(_Section(notice.section, notice.bits, NOTICE, (), now, notice.last, whole))
             if notice.last:
                 self._sent_emms[NOTICE_RING].inc()
-                times, _ = self.notice_facts(notice.number)
-                self._notices_sent[notice.number] = (times + 1, self._clock.now())
+                self._notice_log.note_emm(notice.number, self._clock.now())
             return
         while (turn := self.carousel.pop(now)) is not None:
             slot = turn.slot

@@ -12,7 +12,7 @@ from typing import Any, Final, Protocol
 import structlog
 
 from cad.air import notice_promises
-from cad.air.broadcast import Notice
+from cad.air.notice_log import Notice
 from cad.air.notice_promises import Ahead, Screening
 from cad.frame import clock as clocks
 from cad.frame.clock import Clock

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cad.air.broadcast import Channel, Notice
+from cad.air.broadcast import Channel
+from cad.air.notice_log import Notice
 from cad.air.notice_promises import NOBODY, READY_S, SEAL_S, TOO_SHORT, Ahead, Load, Reach, load_of
 from cad.air.notices import emms_to_cards, emms_to_ranges
 from cad.air.promises import NOT_YET, ROUNDING_S, Promise, Told

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from cad.air.broadcast import Notice
+from cad.air.notice_log import Notice
 from cad.air.notices import LOOK_AGAIN_S, RETRY_S, TELL_S, Emm, NoticeBoard, emms_to_cards
 from cad.frame.metrics import Metrics
 from cad.ledger.errors import LedgerUnavailable
@@ -169,6 +169,29 @@ async def test_when_all_of_a_notice_had_gone_out_is_told_once_it_has_and_anew_wh
         assert setting.channel.notice_whole_at(7) == pytest.approx(setting.link.sent[-1][0] + 1_800_000_000, abs=0.1)
         setting.channel.set_notices({})
         assert setting.channel.notice_whole_at(7) is None
+
+
+async def test_what_was_its_end_is_not_when_it_is_for_more_before_the_link_has_taken_it() -> None:
+    setting = Setting()
+    emms = [SEALER.to_card(address, 1, 7, CONTENT) for address in range(2)]
+    taken, take = asyncio.Event(), setting.link.send
+
+    async def wait_and_send(datagrams: Sequence[bytes]) -> None:
+        await taken.wait()
+        await take(datagrams)
+
+    setting.link.send = wait_and_send  # type: ignore[method-assign]
+    async with setting.running():
+        setting.channel.set_notices({7: Notice(3_600.0, emms[:1])})
+        setting.link.up(20_000)
+        await setting.pass_time(0.1)
+        setting.channel.set_notices({7: Notice(3_600.0, emms)})
+        taken.set()
+        await setting.pass_time(0.01)
+        assert ([data for _, data in setting.link.sent], setting.channel.notice_whole_at(7)) == ([emms[0][0]], None)
+        await setting.pass_time(3)
+        assert len(setting.link.sent) == 2
+        assert setting.channel.notice_whole_at(7) is not None
 
 
 async def test_what_the_link_did_not_take_has_not_gone_out() -> None:
