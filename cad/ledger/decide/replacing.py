@@ -15,7 +15,7 @@ from protocol.portal.commands.cards import CardReplace
 def replace_card(command: CardReplace, state: WorkingSet, context: Context) -> Decision:
     """Move what the old card has to the new one.
 
-    That is: subscriptions, pairing, parental level, block for default, time of a trust payment.
+    That is: subscriptions, pairing, region, parental level, block for default, time of a trust payment.
     """
     old = own_card(command.card, state, context)
     if old is None:
@@ -35,6 +35,8 @@ def replace_card(command: CardReplace, state: WorkingSet, context: Context) -> D
         blocked=0,
         open_until=None,
         receiver=None,
+        parental=0,
+        region=0,
         rev=command.rev,
     )
     moved = tuple(replace(one, address=new.address) for one in state.live_on(old.address, context.now))

@@ -1,5 +1,6 @@
 """S14, S15: a defect or loss is reported and a new card given: rights move, the old card dies; cards come back."""
 
+from emm.traits import Traits
 from tests.support.hand_headend import NUMBERS, HandHeadend, at
 
 A, B, C = NUMBERS[:3]
@@ -39,6 +40,21 @@ def test_s15_it_is_one_commit_and_survives_a_crash_whole(headend: HandHeadend) -
     headend.crash()
     assert headend.card(B).hear().opens("sport")
     assert not headend.card(A).hear().opens("sport")
+
+
+def test_s15_what_the_old_card_was_set_up_with_moves_unless_the_new_one_has_its_own(headend: HandHeadend) -> None:
+    receiver = headend.card(A).receiver
+    headend.done("card pair", card=A, receiver=receiver)
+    headend.done("card region", card=A, region="coast")
+    headend.done("card parental", card=A, level=12)
+    headend.done("card assign", card=B, subscriber="anna", region="inland")
+    headend.done("card replace", card=A, replacement=B)
+    assert headend.view(A).traits == Traits()
+    assert headend.view(B).traits == Traits(int(receiver, 16), 12, 0, 8)
+    headend.done("card assign", card=C, subscriber="anna")
+    headend.done("card parental", card=C, level=4)
+    headend.done("card replace", card=B, replacement=C)
+    assert headend.view(C).traits == Traits(int(receiver, 16), 4, 0, 8)
 
 
 def test_s15_who_has_not_paid_is_not_reopened_by_a_new_card(headend: HandHeadend) -> None:
