@@ -1,5 +1,6 @@
 """Decisions on the life of one card; `replacing` has the one that takes two."""
 
+import math
 from dataclasses import replace
 
 from cad.ledger.decide.common import NOTHING_TO_SEND, Context, own_card, stale, unknown_card, unknown_region
@@ -37,7 +38,7 @@ def assign(command: CardAssign, state: WorkingSet, context: Context) -> Decision
             return outside(command.card)
         taken = replace(row or new_card(command.card, context), state=ASSIGNED, subscriber=command.subscriber)
         taken = replace(taken, region=region or 0)
-        new = replace(taken, rev=command.rev, assigned_at=context.now)
+        new = replace(taken, rev=command.rev, assigned_at=given_at(taken, context))
         issued = Fact(command.card, "card-issued", int(context.now))
         return Decision(card=command.card, card_row=new, touched=(command.card,), card_facts=(issued,))
     if row.state in (BLACKLISTED, RETURNED):
@@ -166,6 +167,14 @@ def new_card(address: int, context: Context) -> CardRow:
         assigned_at=context.now,
         changed_at=context.now,
     )
+
+
+def given_at(row: CardRow, context: Context) -> float:
+    """Return the moment at which a card is given to somebody: now, and after all that was its former holder's.
+
+    What was written to that one is not for this one, also where the clock stands still.
+    """
+    return max(context.now, math.nextafter(max(row.changed_at, row.assigned_at), math.inf))
 
 
 def used(address: int, state: WorkingSet, context: Context) -> str:

@@ -64,7 +64,7 @@ def put_message(command: AnyMessage, state: WorkingSet, context: Context) -> Dec
         starts_at=start,
         ends_at=end,
         repeat_s=command.repeat_s,
-        changed_at=context.now,
+        changed_at=max([context.now, *(state.cards[address].assigned_at for address in to.cards or ())]),
         withdrawn=0,
     )
     if row is not None and (row.number, row.recipients, row.repeat_s) == (number, recipients, new.repeat_s):

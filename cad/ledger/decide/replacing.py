@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from cad.ledger.decide.cards import illegal, new_card, outside, used
+from cad.ledger.decide.cards import given_at, illegal, new_card, outside, used
 from cad.ledger.decide.common import Context, own_card, stale, unknown_card
 from cad.ledger.decide.lifecycle import Move, go, legal
 from cad.ledger.model import STOCK, SUSPENDED
@@ -80,5 +80,5 @@ def _stand_in(address: int, old: CardRow, state: WorkingSet, context: Context) -
         receiver=row.receiver or old.receiver,
         parental=row.parental or old.parental,
         region=row.region or old.region,
-        assigned_at=context.now,
+        assigned_at=given_at(row, context) if row.state == STOCK else row.assigned_at,
     )

@@ -144,6 +144,22 @@ def test_whoever_is_given_the_card_later_does_not_read_what_was_written_to_anoth
     assert customers.card(B).hear_notices().letters() == []
 
 
+def test_the_same_holds_within_one_moment_of_the_clock(customers: HandHeadend) -> None:
+    for _ in range(2):
+        customers.done("card message", card=B, message="debt", text={"fi": "Maksamaton lasku"})
+        assert customers.card(B).hear_notices().letters() == ["Maksamaton lasku"]
+        customers.done("card release", card=B)
+        customers.done("card assign", card=B, subscriber="bert")
+        assert customers.notices() == []
+
+
+def test_a_card_that_stands_in_for_another_of_its_holder_is_still_written_to(customers: HandHeadend) -> None:
+    customers.done("card message", card=B, message="hello", text={"fi": "Tervetuloa"})
+    customers.now += HOUR
+    customers.done("card replace", card=A, replacement=B)
+    assert customers.card(B).hear_notices().letters() == ["Tervetuloa"]
+
+
 def test_a_forced_message_is_due_and_a_mailbox_message_is_not(customers: HandHeadend) -> None:
     put(customers, mode="forced")
     put(customers, name="m-2")
