@@ -8,7 +8,7 @@ from typing import Final
 
 import structlog
 
-from cad.air.broadcast import FirstAir
+from cad.air.outgoing import FirstAir
 from cad.frame.clock import Clock
 from cad.ledger.errors import LedgerUnavailable
 

@@ -6,7 +6,6 @@ import asyncio
 import math
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 import structlog
@@ -14,6 +13,7 @@ import structlog
 from cad.air.links import Link
 from cad.air.muxes import Allocation, ChangedOver, LinkDownError, LinkEvent, LinkLost, LinkUp
 from cad.air.notice_log import Notice, NoticeLog
+from cad.air.outgoing import FirstAir, Section, WaitingChange
 from cad.air.roster import SectionCache
 from cad.air.sent import LastSent
 from cad.frame.clock import Clock
@@ -42,42 +42,6 @@ IDLE_MAX_S: Final = 1.0
 RING_NAMES: Final = ("new", "bulk", "fresh", "hour", "base", NOTICE_RING)
 NOTICE: Final = -1
 """Stands for the slot of a section that is no card's EMM."""
-
-
-@dataclass(frozen=True, slots=True)
-class WaitingChange:
-    """A change of the ledger that has not been on the air on this multiplex. Unix seconds."""
-
-    change_seq: int
-    committed_at: float
-    on_air_by: float | None
-    visible_by: float | None = None
-    operator: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class FirstAir:
-    """A change of the ledger that went on the air on one multiplex for the first time; `at` in Unix seconds."""
-
-    change_seq: int
-    multiplex: str
-    at: float
-
-
-@dataclass(frozen=True, slots=True)
-class _Section:
-    """A section on its way out; the last one of a card's EMM brings the changes it carries on the air.
-
-    `notice`: the number of the one of which all has gone out with this section.
-    """
-
-    data: bytes
-    bits: int
-    slot: int
-    changes: tuple[WaitingChange, ...]
-    drawn_at: float
-    last: bool
-    notice: int | None = None
 
 
 class Channel:
@@ -111,8 +75,8 @@ class Channel:
         # A section begins in a packet only where its header fits whole: up to three bytes are lost before it.
         self._lost_bytes = 0 if self._packetizer is None else 3
         self.sent_bits = 0
-        self._queue: deque[_Section] = deque()
-        self._on_its_way: Sequence[_Section] = ()
+        self._queue: deque[Section] = deque()
+        self._on_its_way: Sequence[Section] = ()
         self._waiting: dict[int, tuple[WaitingChange, ...]] = {}
         self._visible: dict[int, tuple[str, float]] = {}  # sent once: whose, and when it was promised to be visible
         self._wake = asyncio.Event()
@@ -249,7 +213,7 @@ class Channel:
                 await self._send(batch, self._spell(batch))
             await self._pause()
 
-    async def _send(self, batch: Sequence[_Section], datagrams: Sequence[bytes]) -> None:
+    async def _send(self, batch: Sequence[Section], datagrams: Sequence[bytes]) -> None:
         self._on_its_way = batch
         try:
             await self.link.send(datagrams)
@@ -275,7 +239,7 @@ class Channel:
         if first:
             self._aired(first)
 
-    def _judge(self, section: _Section, at: float) -> None:
+    def _judge(self, section: Section, at: float) -> None:
         """Compare what was promised with what became of it: visible is what has come a second time."""
         if not section.last:
             return
@@ -287,11 +251,11 @@ class Channel:
             if change.visible_by is not None:
                 self._visible[section.slot] = (change.operator, change.visible_by)
 
-    def _take(self) -> list[_Section]:
+    def _take(self) -> list[Section]:
         """As many sections as may go now; in packet mode two packets more may come out (held back, half empty)."""
         now = self._clock.monotonic()
         room = self._pacer.allowance(now) - self._stuffing
-        batch: list[_Section] = []
+        batch: list[Section] = []
         bits = 0
         while True:
             if not self._queue:
@@ -306,7 +270,7 @@ class Channel:
             batch.append(self._queue.popleft())
         return batch
 
-    def _spell(self, batch: Sequence[_Section]) -> list[bytes]:
+    def _spell(self, batch: Sequence[Section]) -> list[bytes]:
         """The datagrams of a batch, reckoned as sent. A packet that is not full waits only where repeats follow."""
         if self._packetizer is None:
             datagrams = [section.data for section in batch]
@@ -328,7 +292,7 @@ class Channel:
         """
         if (notice := self.notices.pop(now)) is not None:
             whole = notice.number if notice.whole else None
-            self._queue.append(_Section(notice.section, notice.bits, NOTICE, (), now, notice.last, whole))
+            self._queue.append(Section(notice.section, notice.bits, NOTICE, (), now, notice.last, whole))
             if notice.last:
                 self._sent_emms[NOTICE_RING].inc()
                 self._notice_log.note_emm(notice.number, self._clock.now())
@@ -347,7 +311,7 @@ class Channel:
             self.carousel.resize(slot, bytes_on_air(costs))
             last = len(sections) - 1
             for part, (data, bits) in enumerate(zip(sections, costs, strict=True)):
-                self._queue.append(_Section(data, bits, slot, changes if part == last else (), now, part == last))
+                self._queue.append(Section(data, bits, slot, changes if part == last else (), now, part == last))
             return
 
     def _cost(self, section: bytes) -> int:
@@ -364,7 +328,7 @@ class Channel:
         idle = min(max(due - now, TICK_S), IDLE_MAX_S)
         await self._clock.wait(self._wake, idle)
 
-    def _put_back(self, section: _Section) -> None:
+    def _put_back(self, section: Section) -> None:
         if section.changes:
             self._waiting[section.slot] = (*section.changes, *self._waiting.get(section.slot, ()))
 

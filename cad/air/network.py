@@ -10,10 +10,11 @@ from typing import Any, Final
 import numpy as np
 import structlog
 
-from cad.air.broadcast import NOTICE_RING, Channel, FirstAir, WaitingChange, resend_horizon_s
+from cad.air.broadcast import NOTICE_RING, Channel, resend_horizon_s
 from cad.air.links import Link
 from cad.air.mass import Promised
 from cad.air.mux_pair import MAIN, MuxPair
+from cad.air.outgoing import FirstAir, WaitingChange
 from cad.air.promises import HOUR_S, Promise, Told, is_urgent
 from cad.air.roster import CardBlock, RightBlock, Roster, SectionCache
 from cad.air.sent import CardOnAir

@@ -8,10 +8,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from cad.air.broadcast import FirstAir
 from cad.air.mass import Promised
 from cad.air.muxes import Allocation, LinkDownError, LinkEvent, LinkLost, LinkUp
 from cad.air.network import FIRST_HOUR_S, NetworkOnAir
+from cad.air.outgoing import FirstAir
 from cad.air.roster import Roster
 from cad.frame.metrics import Metrics
 from cad.ledger.acts import upkeep

@@ -7,9 +7,10 @@ from typing import cast
 
 import pytest
 
-from cad.air.broadcast import Channel, FirstAir, WaitingChange, resend_horizon_s
+from cad.air.broadcast import Channel, resend_horizon_s
 from cad.air.muxes import Allocation, LinkDownError, LinkEvent, LinkLost, LinkUp, MuxLink
 from cad.air.notice_log import Notice
+from cad.air.outgoing import FirstAir, WaitingChange
 from cad.air.roster import Roster, SectionCache
 from cad.frame.metrics import Metrics
 from cad.ledger.model import CardChange

@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 import pytest
 
 from cad.air import broadcast
-from cad.air.broadcast import Channel, FirstAir, WaitingChange, resend_horizon_s
+from cad.air.broadcast import Channel, resend_horizon_s
 from cad.air.links import link_to, tasks_of
 from cad.air.mux_pair import MAIN, STANDBY, MuxPair
+from cad.air.outgoing import FirstAir, WaitingChange
 from cad.air.roster import Roster, SectionCache
 from cad.frame.clock import SystemClock
 from cad.frame.metrics import Metrics

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from cad.air.broadcast import FirstAir
+from cad.air.outgoing import FirstAir
 from cad.ledger.ledger import Ledger
 from cad.ledger.model import Outcome
 from protocol.card_number import spell

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from cad.air.broadcast import Channel, FirstAir, WaitingChange
+from cad.air.broadcast import Channel
+from cad.air.outgoing import FirstAir, WaitingChange
 from cad.air.roster import Roster, SectionCache
 from cad.frame.clock import SystemClock
 from cad.frame.metrics import Metrics
