@@ -8,13 +8,15 @@ import asyncio
 import os
 from pathlib import Path
 
-from cad.portal.client import PortalClient
-from cad.portal.settings import PortalSettings
-from protocol import card_number
-from protocol.portal.commands.cards import CardAssign
-from protocol.portal.commands.offers import OfferPut
-from protocol.portal.commands.subscriptions import SubscriptionPut
-from protocol.portal.events import CardOnAir
+from cad.portal import (
+    CardAssign,
+    CardOnAir,
+    OfferPut,
+    PortalClient,
+    PortalSettings,
+    SubscriptionPut,
+    card_number,
+)
 
 
 def file(name: str) -> Path | None:

@@ -1,12 +1,18 @@
 """docs/portal/README.md speaks of what is there."""
 
+import ast
+import importlib
 import inspect
 import re
 from pathlib import Path
 
+import pytest
+
+import cad.portal
 from cad.demo import sandbox
 from cad.portal.client import PortalClient
 from cad.portal.settings import DAY_S, PortalSettings
+from protocol.portal.commands.parsing import COMMANDS
 from protocol.portal.version import SCHEMAS
 
 FOLDER = Path(__file__).parents[3] / "docs" / "portal"
@@ -40,3 +46,23 @@ def test_the_first_order_needs_no_root() -> None:
     first = TEXT.partition("## The first order")[2].partition("\n## ")[0]
     assert "scripts/setup run && .venv/bin/cad demo --portal --port 1883" in first
     assert "make setup" not in TEXT, "it installs Debian packages"
+
+
+PYTHON = re.findall(r"^```python\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("block", PYTHON, ids=range(len(PYTHON)))
+def test_each_python_block_can_be_compiled_and_imports_what_is_there(block: str) -> None:
+    tree = compile(block, "README.md", "exec", ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    compile(tree, "README.md", "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    imports = [one for one in ast.walk(tree) if isinstance(one, ast.ImportFrom)]
+    assert imports
+    for one in imports:
+        assert one.module is not None
+        for name in one.names:
+            assert hasattr(importlib.import_module(one.module), name.name), (one.module, name.name)
+
+
+def test_every_command_is_imported_from_one_place() -> None:
+    assert {command.__name__ for command in COMMANDS.values()} <= set(cad.portal.__all__)
+    assert all(hasattr(cad.portal, name) for name in cad.portal.__all__)
