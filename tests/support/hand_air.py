@@ -10,11 +10,11 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from cad.air.broadcast import FirstAir
 from cad.air.mass import Promised
 from cad.air.muxes import Allocation, LinkDownError, LinkEvent, LinkLost, LinkUp
 from cad.air.network import FIRST_HOUR_S, NetworkOnAir
 from cad.air.notices import NoticeBoard
+from cad.air.outgoing import FirstAir
 from cad.air.promises import Promise
 from cad.air.roster import Roster
 from cad.frame.metrics import Metrics

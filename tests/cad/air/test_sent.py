@@ -8,18 +8,11 @@ import pytest
 from cad.air.sent import CardOnAir, LastSent
 from cad.ledger.look import reading
 from cad.ledger.look.views import CardView
-from config.settings import NetworkSettings
 from tests.support.hand_air import HandAir
 from tests.support.hand_clock import HandClock
-from tests.support.hand_headend import GRANTS
 from tests.support.ledgers import assign, order
+from tests.support.whole_headend import network
 
-NETWORK = NetworkSettings.model_validate(
-    {
-        "id": "south",
-        "multiplexes": [{"id": name, "host": "127.0.0.1", "port": 1, "client_id": 1} for name in ("mux-1", "mux-2")],
-    }
-)
 BEGINNING = 1_800_000_000.0
 CARD, OTHER = 1, 2
 
@@ -42,12 +35,12 @@ class Life:
     def __init__(self, folder: Path) -> None:
         self.clock = HandClock(BEGINNING)
         (folder / "life-0").mkdir()
-        self.air = HandAir(folder, GRANTS, NETWORK, self.clock)
+        self.air = HandAir(folder, network.settings(), self.clock)
         for seq, address in enumerate((CARD, OTHER)):
             self.air.take([assign(f"assign-{seq}", card=address)])
 
     def view(self, address: int) -> CardView:
-        found = self.air.store.read(lambda held: reading.card_view(held, address, GRANTS, self.clock.now()))
+        found = self.air.store.read(lambda held: reading.card_view(held, address, self.air.grants, self.clock.now()))
         assert found is not None
         return found
 
