@@ -16,3 +16,4 @@ class ChipViewer(Viewer):
         self.address = self.session.read_info().address
         self.number = card_number.spell(self.address)
         self._seen = [0] * len(headend.multiplexers)
+        self.blocked = False

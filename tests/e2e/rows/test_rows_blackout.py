@@ -120,7 +120,8 @@ async def test_c08_a_blackout_comes_and_goes_with_its_window(running: Headend, p
         await running.until(inland_only, "the blackout")
         found = (await running.ask(f"/v1/explain/{coast.number}", channel="sport-1")).json()
         assert (found["region"], found["channel"]["code"]) == ("coast", "blacked_out")
-        assert spelt(ends).replace("+00:00", "Z") in found["channel"]["sentence"]
+        (wait,) = found["channel"]["needs"]
+        assert (wait["code"], wait["at"]) == ("wait", spelt(ends).replace("+00:00", "Z"))
         assert any("networks built anew: none" in str(event) for event in running.events()), "streams go on"
         await running.until(both, "the end of the blackout")
         assert time.time() >= int(ends) - 1
