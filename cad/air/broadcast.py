@@ -22,7 +22,7 @@ from config.outlets import Outlet, StreamSettings
 from emm.carousel import RESEND_HORIZON_S, Carousel, Forecast, Place
 from emm.errors import EmmError
 from emm.message import EMM_MAX, PARTS_MAX
-from emm.pacer import PACKET_BITS, Pacer, cost_bits
+from emm.pacer import ITEM_BITS, PACKET_BITS, Pacer, cost_bits
 from emm.rotation.arithmetic import HOLDING_S, USABLE_SHARE
 from emm.rotation.notice_forecast import NoticeForecast
 from emm.rotation.notices import NoticeEmm, NoticeTurns
@@ -321,8 +321,12 @@ class Channel:
         """Wait until something may go: in ticks, so that a fast stream does not cost a core; woken by a change."""
         now = self._clock.monotonic()
         if self._queue:
-            pause = max(self._pacer.next_at(self._queue[0].bits + self._stuffing, now) - now, 0.0)
-            await self._clock.sleep(min(max(pause, TICK_S), 1.0))
+            next_bits = self._queue[0].bits + self._stuffing
+            tick = now + min(max(self._pacer.next_at(next_bits, now) - now, TICK_S), IDLE_MAX_S)
+            if await self._clock.wait(self._wake, tick - now):
+                # A change goes out behind what is next, as soon as there is room for both, if that is before the tick.
+                now = self._clock.monotonic()
+                await self._clock.sleep(min(self._pacer.next_at(next_bits + ITEM_BITS, now), tick) - now)
             return
         due = min(self.carousel.next_at(now), self.notices.next_at(now))
         idle = min(max(due - now, TICK_S), IDLE_MAX_S)

@@ -74,6 +74,7 @@ class BrokerConnection:
         self._receive_maximum = min(0xFFFF, max(RECEIVE_MAXIMUM_MIN, 2 * settings.batch_max))
         self._will = None if will_topic is None else aiomqtt.Will(will_topic, will, qos=1, retain=True)
         self._inbox: deque[Received] = deque()
+        self._first_at = 0.0
         self._stirred = asyncio.Event()
         self._unacked = 0
         self._publishing: dict[int, asyncio.Future[None]] = {}
@@ -130,6 +131,7 @@ class BrokerConnection:
     async def take(self, limit: int, linger_s: float) -> list[Received]:
         """Wait for a message, then a moment for company, and return at most `limit` of what has come.
 
+        The moment counts from the arrival of the first: what came while its taker was busy has waited already.
         Returns none after `interrupt`. Raises BrokerDownError when the connection has ended: what was not acknowledged
         comes again.
         """
@@ -140,8 +142,8 @@ class BrokerConnection:
             if self._interrupted:
                 self._interrupted = False
                 return []
-        if linger_s and len(self._inbox) < limit:
-            await asyncio.sleep(linger_s)
+        if len(self._inbox) < limit and (pause_s := self._first_at + linger_s - self._loop.time()) > 0:
+            await asyncio.sleep(pause_s)
         self._check()
         taken = [self._inbox.popleft() for _ in range(min(limit, len(self._inbox)))]
         if self._paused and len(self._inbox) < self._receive_maximum:
@@ -321,13 +323,12 @@ class BrokerConnection:
             self._read_ourselves(self._client)
 
     def _on_message(self, c: Any, u: Any, message: paho.MQTTMessage) -> None:
-        self._unacked += 1 if message.qos else 0
         try:
             topic = message.topic
         except UnicodeDecodeError:
             topic = ""
         properties = getattr(message, "properties", None)
-        self._inbox.append(
+        self._take_in(
             Received(
                 topic=topic,
                 payload=bytes(message.payload),
@@ -338,6 +339,12 @@ class BrokerConnection:
                 user_properties=tuple(getattr(properties, "UserProperty", ())),
             )
         )
+
+    def _take_in(self, received: Received) -> None:
+        self._unacked += 1 if received.qos else 0
+        if not self._inbox:
+            self._first_at = self._loop.time()
+        self._inbox.append(received)
         self._stirred.set()
         if len(self._inbox) > INBOX_PAUSE * self._receive_maximum:
             self._pause()

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -147,6 +148,7 @@ async def portal(
         identifier=f"{operator}-{name}",
         protocol=aiomqtt.ProtocolVersion.V5 if v5 else aiomqtt.ProtocolVersion.V311,
         tls_context=broker.authority.context(certificate or operator),
+        socket_options=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],  # as the client that ships
     )
     async with client:
         one = Portal(client, operator, name, v5)

@@ -19,7 +19,7 @@ from emm.calendar import Calendar
 from emm.carousel import Carousel, CarouselPolicy
 from emm.keys import KeyLadder, LocalMasterKey
 from emm.message import parse_emm
-from emm.pacer import cost_bits
+from emm.pacer import ITEM_BITS, cost_bits
 from emm.plan import Right
 from emm.seal import EmmSealer
 from protocol.mpegts.packet import parse_packet
@@ -100,12 +100,12 @@ class Setting:
         )
         self._seq = 0
 
-    def change(self, address: int, on_air_by: float | None = None, rights: int = 1) -> int:
+    def change(self, address: int, on_air_by: float | None = None, rights: int = 1, urgent: bool = True) -> int:
         self._seq += 1
         products = tuple(Right(product, 0) for product in range(1, rights + 1))
         change = CardChange(address, "op", False, self._seq, 1, products, self._seq, self.clock.now(), "id")
         slot, _ = self.roster.apply(change)
-        self.channel.change(slot, (100,), WaitingChange(self._seq, self.clock.now(), on_air_by))
+        self.channel.change(slot, (100,), WaitingChange(self._seq, self.clock.now(), on_air_by), urgent)
         return self._seq
 
     @contextlib.asynccontextmanager
@@ -192,6 +192,24 @@ async def test_nothing_is_recorded_when_the_link_breaks_and_all_comes_again() ->
         setting.link.up(100_000)
         await setting.pass_time(1)
     assert [air.change_seq for air in setting.aired] == [seq]
+
+
+async def test_a_change_does_not_wait_for_a_tick_of_a_busy_stream() -> None:
+    """It goes out behind the section that is next, as soon as there is room for both."""
+    setting = Setting()
+    late_s: list[float] = []
+    async with setting.running():
+        for address in range(4000):
+            setting.change(address, urgent=False)
+        setting.link.up(2_000_000)
+        for number in range(20):
+            await setting.clock.advance(0.011 + number * 0.0011)
+            seq, ordered_at = setting.change(5000 + number), setting.clock.now()
+            await setting.clock.advance(0.012)
+            late_s += [air.at - ordered_at for air in setting.aired if air.change_seq == seq]
+        assert setting.channel.waiting > 0, "the stream is in full use"
+    assert len(late_s) == 20
+    assert max(late_s) < 2 * ITEM_BITS / 2_000_000
 
 
 @pytest.mark.slow
