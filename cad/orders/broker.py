@@ -239,7 +239,8 @@ class BrokerConnection:
             c: Any, u: Any, flags: paho.DisconnectFlags, reason: ReasonCode, properties: Properties | None
         ) -> None:
             if not client._connected.done():
-                client._connected.set_exception(aiomqtt.MqttError("the broker closed the connection at once"))
+                # Connecting runs in another thread: the loop would sleep over it until the time-out.
+                self._loop.call_soon_threadsafe(closed_at_once)
                 return
             on_disconnect(c, u, flags, reason, properties)
             client._disconnected.exception()  # looked at, so that asyncio does not complain of it
@@ -248,6 +249,10 @@ class BrokerConnection:
                 f"the connection to the broker ended: {self._log.text or text}",
                 "it is tried again by itself; look at the broker if it goes on",
             )
+
+        def closed_at_once() -> None:
+            if not client._connected.done():
+                client._connected.set_exception(aiomqtt.MqttError("the broker closed the connection at once"))
 
         inner.on_connect = connected
         inner.on_disconnect = disconnected
